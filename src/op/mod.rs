@@ -1,0 +1,1 @@
+//! The table of ops, one file per entry. L1.

@@ -1,0 +1,209 @@
+//! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::axis::values::{Group, TlsMode, TlsVersion, Transport};
+use crate::outcome::GrpcStatus;
+use crate::outcome::evidence::{ConnectionFacts, Reported};
+use crate::pki::Identity;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// `HOST:PORT`.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// Its family.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        match self {
+            Self::Tcp(_) => Transport::Tcp,
+            Self::Unix(_) => Transport::Unix,
+        }
+    }
+}
+
+/// What one side is to do about TLS. Cheap to clone; equal requests share their rustls configs.
+#[derive(Debug, Clone)]
+pub struct TlsSpec {
+    /// `none`, `server`, `mutual` or `auto`.
+    pub mode: TlsMode,
+    /// Certificates to trust, under `server` and `mutual`.
+    pub ca: Option<Arc<Identity>>,
+    /// The certificate to present: the server's, or the client's under `mutual`. Under `auto` a
+    /// side that is asked for a key type is given one here, otherwise it makes its own.
+    pub identity: Option<Arc<Identity>>,
+    /// Exactly this version, when given.
+    pub version: Option<TlsVersion>,
+    /// Exactly this group, when given.
+    pub group: Option<Group>,
+    /// The name to verify, normally `localhost`.
+    pub server_name: String,
+}
+
+/// Why a peer could not do what it was asked, in its own words. What it means is `diagnose`'s business.
+#[derive(Debug, Clone)]
+pub struct PeerError {
+    /// The account.
+    pub reported: Reported,
+    /// It says that it cannot do this at all.
+    pub refused: bool,
+    /// It is the harness that failed (driver broke its contract, program missing), not the pair.
+    pub harness: bool,
+    /// A deadline passed while waiting for this.
+    pub timed_out: bool,
+}
+
+/// Asks a server role to listen (launch `direct`).
+#[derive(Debug, Clone)]
+pub struct ServeRequest {
+    /// Service name of the scenario's service, as its full protobuf name.
+    pub service: String,
+    /// Socket family.
+    pub transport: Transport,
+    /// TLS of the server side.
+    pub tls: TlsSpec,
+    /// A folder of its own, existing and empty, for storage and sockets.
+    pub folder: PathBuf,
+    /// Budget to be ready.
+    pub within: Duration,
+}
+
+/// A server role.
+pub trait Server: Send + Sync {
+    /// Starts listening; resolves when connections are accepted.
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>>;
+}
+
+/// A listening server.
+pub trait Served: Send + Sync {
+    /// Where.
+    fn target(&self) -> Target;
+    /// What its end knows of the connections it accepted, newest last; bounded. Empty for peers
+    /// that cannot tell.
+    fn seen(&self) -> Vec<ServerSaw>;
+    /// Ends it within `grace`, then by force.
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// What a server's end saw of one accepted connection.
+#[derive(Debug, Clone)]
+pub struct ServerSaw {
+    /// Facts, if the handshake came to its end.
+    pub facts: Option<ConnectionFacts>,
+    /// The failure, if it did not.
+    pub failure: Option<Reported>,
+}
+
+/// Asks a client role to dial.
+#[derive(Debug, Clone)]
+pub struct ConnectRequest {
+    /// Where.
+    pub target: Target,
+    /// TLS of the client side.
+    pub tls: TlsSpec,
+    /// Budget to be ready.
+    pub within: Duration,
+}
+
+/// Asks a client role to start a plugin server and connect, with its own plugin library.
+#[derive(Debug, Clone)]
+pub struct LaunchRequest {
+    /// Program and arguments; already through the shim.
+    pub argv: Vec<String>,
+    /// Environment on top of the engine's cleaned one.
+    pub env: Vec<(String, String)>,
+    /// Key and value of the magic cookie.
+    pub cookie: (String, String),
+    /// Application protocol versions that the host speaks.
+    pub protocol_versions: Vec<u32>,
+    /// TLS of the client side; `auto` is `AutoMTLS`.
+    pub tls: TlsSpec,
+    /// A folder of its own for sockets.
+    pub folder: PathBuf,
+    /// Budget to be ready.
+    pub within: Duration,
+    /// Budget for the plugin to end by itself when the connection is closed.
+    pub grace: Duration,
+}
+
+/// A client role. Dropping a returned future cancels what it was doing.
+pub trait Client: Send + Sync {
+    /// Dials a server.
+    fn connect(&self, request: ConnectRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>>;
+    /// Starts a plugin and connects to it.
+    fn launch(&self, request: LaunchRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>>;
+}
+
+/// Metadata in order, with duplicates. `-bin` values are raw bytes, others ASCII.
+pub type Metadata = Vec<(String, Bytes)>;
+
+/// A call: unary, or a whole stream at once.
+#[derive(Debug, Clone)]
+pub struct CallRequest {
+    /// `package.Service/Method`.
+    pub method: String,
+    /// Encoded request messages; exactly one for unary.
+    pub send: Vec<Bytes>,
+    /// Request metadata.
+    pub metadata: Metadata,
+    /// The gRPC deadline.
+    pub deadline: Duration,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub struct CallResult {
+    /// Status; `OK` too.
+    pub status: GrpcStatus,
+    /// The status was made by the client's own library, not received (`None`: unknown).
+    pub local: Option<bool>,
+    /// Encoded response messages.
+    pub receive: Vec<Bytes>,
+    /// Initial metadata.
+    pub headers: Metadata,
+    /// Trailing metadata.
+    pub trailers: Metadata,
+    /// The failure in the peer's words, where the status is local.
+    pub reported: Option<Reported>,
+}
+
+/// A live connection, shared by the cases of an instance.
+pub trait Connection: Send + Sync {
+    /// What the client's end knows.
+    fn facts(&self) -> Option<ConnectionFacts>;
+    /// Calls.
+    fn call(&self, request: CallRequest) -> BoxFuture<'_, Result<CallResult, PeerError>>;
+    /// Opens a stream; `None` when this peer has no interleaved streams.
+    fn open(&self, request: CallRequest) -> Option<BoxFuture<'_, Result<Box<dyn Stream>, PeerError>>>;
+    /// Output of the plugin received by `GRPCStdio` so far (stdout, stderr), bounded; `None` when
+    /// this peer does not tell.
+    fn stdio(&self) -> Option<(Bytes, Bytes)>;
+    /// Resolves when stdio has grown since the last look, or never.
+    fn stdio_changed(&self) -> BoxFuture<'_, ()>;
+    /// Closes it; a launched plugin is ended too.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// An open stream of a call.
+pub trait Stream: Send + Sync {
+    /// Sends one message; resolves when the transport took it.
+    fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>>;
+    /// Receives one message; `None` at the end.
+    fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, PeerError>>;
+    /// Ends the sending side.
+    fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>>;
+    /// Cancels.
+    fn cancel(&mut self) -> BoxFuture<'_, ()>;
+    /// Status and trailers, once the receiving side ended or was cancelled.
+    fn end(&mut self) -> BoxFuture<'_, Result<CallResult, PeerError>>;
+}

@@ -1,0 +1,1 @@
+//! Turns a resolved scenario into cases. Pure. L2.

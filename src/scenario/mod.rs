@@ -1,0 +1,2 @@
+//! Reads a scenario and its includes into a resolved, checked [`model::Scenario`]. L1.
+pub mod model;
