@@ -116,6 +116,37 @@ names!(KeyType { Rsa2048 => "rsa-2048", Rsa3072 => "rsa-3072", Rsa4096 => "rsa-4
 names!(TlsVersion { V1_2 => "1.2", V1_3 => "1.3" });
 names!(Group { X25519 => "x25519", Secp256r1 => "secp256r1", Secp384r1 => "secp384r1", Secp521r1 => "secp521r1", X25519Mlkem768 => "x25519mlkem768" });
 
+impl Group {
+    /// Its number in the TLS Supported Groups registry.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::X25519 => 0x001d,
+            Self::Secp256r1 => 0x0017,
+            Self::Secp384r1 => 0x0018,
+            Self::Secp521r1 => 0x0019,
+            Self::X25519Mlkem768 => 0x11ec,
+        }
+    }
+
+    /// The group of a registry number.
+    #[must_use]
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|g| g.code() == code)
+    }
+}
+
+impl TlsVersion {
+    /// The version as on the wire.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::V1_2 => 0x0303,
+            Self::V1_3 => 0x0304,
+        }
+    }
+}
+
 /// Everything a case asks of the connection. `None` means nothing was asked (the axis is absent
 /// from the matrix, does not apply to the row, or its value is `auto`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

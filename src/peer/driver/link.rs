@@ -1,0 +1,283 @@
+//! One driver process as the engine sees it: requests out, answers matched by what they answer.
+//! Knows JSON lines and correlation, nothing of roles. Used by `role`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+
+use super::message::{ErrorKind, MAX_LINE, Reply, Request};
+
+/// What an answer belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    /// The answer to `hello`.
+    Hello,
+    /// `serving`, `stopped`, `launched`, `killed`, `connected`, `closed` or `failed` of an id.
+    Id(String),
+    /// `result` of a call.
+    Call(String, u64),
+    /// An answer on a stream, by the request's verb.
+    Stream(String, &'static str),
+    /// `ended` of a stream.
+    Ended(String),
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum LinkError {
+    /// The process is gone or broke the contract; every request on it fails alike.
+    #[error("{0}")]
+    Broken(String),
+    /// The driver refused the request.
+    #[error("the driver answered `{kind:?}`: {text}")]
+    Refused {
+        /// Its kind.
+        kind: ErrorKind,
+        /// Its words.
+        text: String,
+    },
+}
+
+/// Bytes of `observed` kept per id, and lines of it.
+const OBSERVED_LINES: usize = 64;
+
+type Answer = Result<Reply, LinkError>;
+
+#[derive(Default)]
+struct Table {
+    waiting: HashMap<Slot, oneshot::Sender<Answer>>,
+    observed: HashMap<String, Vec<serde_json::Value>>,
+    broken: Option<String>,
+}
+
+/// The link to a driver process; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Link {
+    lines: mpsc::Sender<String>,
+    table: Arc<Mutex<Table>>,
+    next: Arc<AtomicU64>,
+    observed_changed: Arc<watch::Sender<u64>>,
+    /// Turns true when the link broke.
+    broken: watch::Receiver<bool>,
+}
+
+impl Link {
+    /// Starts reading and writing; ends by itself when `output` ends or the last clone is dropped.
+    pub(super) fn start(
+        input: impl AsyncWrite + Send + Unpin + 'static,
+        output: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Self {
+        let table = Arc::new(Mutex::new(Table::default()));
+        let (lines, queue) = mpsc::channel(256);
+        let (broken_tx, broken) = watch::channel(false);
+        let observed_changed = Arc::new(watch::channel(0).0);
+        tokio::spawn(write_lines(input, queue));
+        tokio::spawn(read_lines(output, Arc::clone(&table), Arc::clone(&observed_changed), broken_tx));
+        Self { lines, table, next: Arc::new(AtomicU64::new(1)), observed_changed, broken }
+    }
+
+    /// A number that was never used on this link.
+    pub(super) fn fresh(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the process is gone or broke the contract.
+    pub(super) fn is_broken(&self) -> bool {
+        *self.broken.borrow()
+    }
+
+    /// Registers for an answer; dropping the receiver forgets it.
+    pub(super) fn expect(&self, slot: Slot) -> oneshot::Receiver<Answer> {
+        let (tx, rx) = oneshot::channel();
+        let mut table = lock(&self.table);
+        match &table.broken {
+            Some(why) => drop(tx.send(Err(LinkError::Broken(why.clone())))),
+            None => drop(table.waiting.insert(slot, tx)),
+        }
+        rx
+    }
+
+    /// Forgets an answer that nobody waits for any more.
+    pub(super) fn forget(&self, slot: &Slot) {
+        lock(&self.table).waiting.remove(slot);
+    }
+
+    /// Sends without waiting for an answer.
+    pub(super) async fn send(&self, request: &Request) -> Result<(), LinkError> {
+        let line =
+            serde_json::to_string(request).map_err(|e| LinkError::Broken(format!("a request has no JSON form: {e}")))?;
+        if line.len() > MAX_LINE {
+            return Err(LinkError::Refused {
+                kind: ErrorKind::TooLarge,
+                text: format!("the request has {} bytes, a line may have {MAX_LINE}", line.len()),
+            });
+        }
+        self.lines.send(line).await.map_err(|_| LinkError::Broken(self.why()))
+    }
+
+    /// Sends at once if there is room; for cancels from `Drop`.
+    pub(super) fn send_now(&self, request: &Request) {
+        if let Ok(line) = serde_json::to_string(request) {
+            let lines = self.lines.clone();
+            if let Err(mpsc::error::TrySendError::Full(line)) = lines.clone().try_send(line)
+                && let Ok(handle) = tokio::runtime::Handle::try_current()
+            {
+                handle.spawn(async move { lines.send(line).await });
+            }
+        }
+    }
+
+    /// Sends and waits for the answer in `slot`.
+    pub(super) async fn ask(&self, slot: Slot, request: &Request) -> Answer {
+        let answer = self.expect(slot);
+        self.send(request).await?;
+        answer.await.unwrap_or_else(|_| Err(LinkError::Broken(self.why())))
+    }
+
+    /// Takes what was observed of an id so far.
+    pub(super) fn observed(&self, id: &str) -> Vec<serde_json::Value> {
+        lock(&self.table).observed.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Forgets what was observed of an id.
+    pub(super) fn forget_observed(&self, id: &str) {
+        lock(&self.table).observed.remove(id);
+    }
+
+    /// Changes when anything was observed.
+    pub(super) fn observed_changed(&self) -> watch::Receiver<u64> {
+        self.observed_changed.subscribe()
+    }
+
+    fn why(&self) -> String {
+        lock(&self.table).broken.clone().unwrap_or_else(|| "the driver is gone".into())
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn write_lines(input: impl AsyncWrite + Send + Unpin, mut queue: mpsc::Receiver<String>) {
+    let mut input = BufWriter::with_capacity(64 << 10, input);
+    while let Some(line) = queue.recv().await {
+        if write_one(&mut input, &line).await.is_err() {
+            return;
+        }
+        // Whatever is queued already goes out in the same write.
+        while let Ok(line) = queue.try_recv() {
+            if write_one(&mut input, &line).await.is_err() {
+                return;
+            }
+        }
+        if input.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = input.shutdown().await;
+}
+
+async fn write_one(input: &mut (impl AsyncWrite + Unpin), line: &str) -> std::io::Result<()> {
+    input.write_all(line.as_bytes()).await?;
+    input.write_all(b"\n").await
+}
+
+async fn read_lines(
+    output: impl AsyncRead + Send + Unpin,
+    table: Arc<Mutex<Table>>,
+    observed_changed: Arc<watch::Sender<u64>>,
+    broken: watch::Sender<bool>,
+) {
+    let mut lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE));
+    let why = loop {
+        let line = match lines.next().await {
+            None => break "the driver ended its output".to_owned(),
+            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
+                break format!("the driver sent a line of more than {MAX_LINE} bytes");
+            }
+            Some(Err(LinesCodecError::Io(e))) => break format!("the driver's output cannot be read: {e}"),
+            Some(Ok(line)) => line,
+        };
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<Reply>(&line) {
+            Ok(reply) => deliver(&table, &observed_changed, reply),
+            Err(e) => {
+                let start: String = line.chars().take(200).collect();
+                break format!("the driver sent a line that is no message of the contract ({e}): {start}");
+            }
+        }
+    };
+    let waiting = {
+        let mut table = lock(&table);
+        table.broken = Some(why.clone());
+        std::mem::take(&mut table.waiting)
+    };
+    for (_, tx) in waiting {
+        let _ = tx.send(Err(LinkError::Broken(why.clone())));
+    }
+    let _ = broken.send(true);
+}
+
+fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: Reply) {
+    let mut table = lock(table);
+    let slot = match &reply {
+        Reply::Hello(_) => Slot::Hello,
+        Reply::Serving { id, .. }
+        | Reply::Stopped { id }
+        | Reply::Launched { id, .. }
+        | Reply::Killed { id, .. }
+        | Reply::Connected { id, .. }
+        | Reply::Closed { id } => Slot::Id(id.clone()),
+        Reply::Failed(failed) => Slot::Id(failed.id.clone()),
+        Reply::Result(result) => Slot::Call(result.id.clone(), result.seq),
+        Reply::Opened { stream } => Slot::Stream(stream.clone(), "open"),
+        Reply::Sent { stream } => Slot::Stream(stream.clone(), "send"),
+        Reply::Received { stream, .. } => Slot::Stream(stream.clone(), "receive"),
+        Reply::HalfClosed { stream } => Slot::Stream(stream.clone(), "half_close"),
+        Reply::Ended { stream, .. } => Slot::Ended(stream.clone()),
+        Reply::Error { id, stream, kind, error } => {
+            let refused = LinkError::Refused { kind: *kind, text: error.clone().unwrap_or_default() };
+            let hit: Vec<Slot> = table
+                .waiting
+                .keys()
+                .filter(|slot| match slot {
+                    Slot::Hello => id.is_none() && stream.is_none(),
+                    Slot::Id(i) | Slot::Call(i, _) => Some(i) == id.as_ref(),
+                    Slot::Stream(s, _) => Some(s) == stream.as_ref(),
+                    Slot::Ended(_) => false,
+                })
+                .cloned()
+                .collect();
+            for slot in hit {
+                if let Some(tx) = table.waiting.remove(&slot) {
+                    let _ = tx.send(Err(refused.clone()));
+                }
+            }
+            return;
+        }
+        Reply::Observed { id, what, rest } => {
+            if let Some(id) = id {
+                let kept = table.observed.entry(id.clone()).or_default();
+                if kept.len() < OBSERVED_LINES {
+                    let mut value = serde_json::Map::new();
+                    value.insert("what".into(), what.clone().into());
+                    value.extend(rest.clone());
+                    kept.push(value.into());
+                }
+                observed_changed.send_modify(|n| *n += 1);
+            }
+            return;
+        }
+        Reply::Cancelled { .. } | Reply::Unknown => return,
+    };
+    if let Some(tx) = table.waiting.remove(&slot) {
+        let _ = tx.send(Ok(reply));
+    }
+}

@@ -1,0 +1,583 @@
+//! The client and server roles over a driver's link: requests of the peer traits become messages
+//! of the contract. Dropping a future cancels what it asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::link::Slot;
+use super::message::{
+    Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
+    encode, metadata_in, metadata_out,
+};
+use super::{DRIVER_SLACK, Driver, Running, millis};
+use crate::axis::values::{Group, TlsMode};
+use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
+use crate::outcome::{Certainty, GrpcStatus, Phase};
+use crate::peer::{
+    CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served,
+    Server, ServerSaw, Stream, Target, TlsSpec,
+};
+
+/// Sends a cancel unless it was disarmed: for futures that are dropped halfway.
+struct CancelOnDrop<'a> {
+    running: &'a Running,
+    cancel: Option<Request>,
+    slot: Slot,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(cancel) = self.cancel.take() {
+            self.running.link.forget(&self.slot);
+            self.running.link.send_now(&cancel);
+        }
+    }
+}
+
+impl Driver {
+    /// Asks with a deadline that the driver itself keeps; `what` names the request in errors.
+    async fn ask(
+        &self,
+        running: &Arc<Running>,
+        slot: Slot,
+        request: &Request,
+        cancel: Option<Request>,
+        (what, within): (&str, Duration),
+    ) -> Result<Reply, PeerError> {
+        let mut guard = CancelOnDrop { running, cancel, slot: slot.clone() };
+        let answer = tokio::time::timeout(within + DRIVER_SLACK, running.link.ask(slot, request)).await;
+        guard.cancel = None;
+        match answer {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(e)) => Err(self.link_error(running, &e)),
+            Err(_) => Err(self.overdue(running, what, within).await),
+        }
+    }
+
+    fn fresh_id(&self, running: &Running, prefix: &str) -> String {
+        format!("{prefix}{}-{}", self.starts.load(Ordering::Relaxed), running.link.fresh())
+    }
+
+    fn unexpected(&self, what: &str, reply: &Reply) -> PeerError {
+        let mut got = format!("{reply:?}");
+        got.truncate(got.char_indices().nth(200).map_or(got.len(), |(i, _)| i));
+        self.harness("driver.contract", &format!("the answer to `{what}` is of another kind: {got}"))
+    }
+}
+
+fn tls_message(spec: &TlsSpec) -> Tls {
+    let path = |p: &std::path::Path| p.to_string_lossy().into_owned();
+    let version = spec.version.map(|v| v.name().to_owned());
+    Tls {
+        mode: spec.mode.name().into(),
+        ca: spec.ca.as_ref().and_then(|i| i.files()).map(|f| path(&f.cert)),
+        cert: spec.identity.as_ref().and_then(|i| i.files()).map(|f| path(&f.cert)),
+        key: spec.identity.as_ref().and_then(|i| i.files()).map(|f| path(&f.key)),
+        min_version: version.clone(),
+        max_version: version,
+        groups: spec.group.iter().map(|g| g.name().to_owned()).collect(),
+    }
+}
+
+fn address(target: &Target) -> Address {
+    match target {
+        Target::Tcp(addr) => Address::Tcp(addr.to_string()),
+        Target::Unix(path) => Address::Unix(path.to_string_lossy().into_owned()),
+    }
+}
+
+fn failed(failed: Failed) -> PeerError {
+    let phase = match failed.phase.as_deref() {
+        Some("launch") => Some(Phase::Handshake),
+        Some("connect") => Some(Phase::Connect),
+        Some("tls") => Some(Phase::Tls),
+        Some("rpc") => Some(Phase::Rpc),
+        Some("driver") => Some(Phase::Driver),
+        _ => None,
+    };
+    let status = failed.status.map(|s| GrpcStatus { code: s.code, text: s.text });
+    let timed_out = status.as_ref().is_some_and(|s| s.code == "DEADLINE_EXCEEDED");
+    PeerError {
+        reported: Reported {
+            phase,
+            error: failed.error,
+            native: failed.native.map(|n| match n {
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            }),
+            status,
+            cause: None,
+        },
+        refused: false,
+        harness: phase == Some(Phase::Driver),
+        timed_out,
+    }
+}
+
+/// Facts in a driver's words to facts in ours. What is not understood is left out, never guessed.
+fn facts(tls: Option<TlsFacts>, encrypted: Option<bool>, target: Option<&Target>) -> ConnectionFacts {
+    let told = tls.is_some();
+    let tls = tls.unwrap_or_default();
+    let version = tls.version.as_deref().and_then(|v| {
+        let v = v.trim_start_matches("TLS").trim_start_matches('v').trim();
+        match v {
+            "1.2" => Some(0x0303),
+            "1.3" => Some(0x0304),
+            _ => None,
+        }
+    });
+    let group = tls.group.and_then(|g| match g {
+        serde_json::Value::Number(n) => n.as_u64().and_then(|n| u16::try_from(n).ok()),
+        serde_json::Value::String(name) => crate::axis::canonical("group", &name).and_then(Group::from_name).map(code),
+        _ => None,
+    });
+    ConnectionFacts {
+        side: Side::Client,
+        certainty: Certainty::Reported,
+        tls: if told && version.is_some() { Some(true) } else { encrypted },
+        version,
+        group,
+        cipher: None,
+        peer_cert: None,
+        peer_cert_sha256: tls.peer_cert_sha256.map(|s| s.to_ascii_lowercase()),
+        peer_cert_shown: None,
+        transport: target.map(Target::transport),
+    }
+}
+
+const fn code(group: Group) -> u16 {
+    group.code()
+}
+
+impl Client for Driver {
+    fn connect(&self, request: ConnectRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
+        Box::pin(async move {
+            let running = self.running().await?;
+            let id = self.fresh_id(&running, "c");
+            let message = Request::Connect {
+                id: id.clone(),
+                target: address(&request.target),
+                authority: "localhost".into(),
+                server_name: request.tls.server_name.clone(),
+                tls: tls_message(&request.tls),
+                wait: Wait::Ready,
+                deadline_ms: millis(request.within),
+            };
+            let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
+            let reply = self
+                .ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("connect", request.within))
+                .await?;
+            match reply {
+                Reply::Connected { tls, .. } => {
+                    let plain = (request.tls.mode == TlsMode::None).then_some(false);
+                    let facts = facts(tls, plain, Some(&request.target));
+                    Ok(Box::new(DriverConnection {
+                        driver: self.clone(),
+                        running,
+                        id,
+                        facts,
+                        launched: None,
+                        closed: false,
+                    }) as Box<dyn Connection>)
+                }
+                Reply::Failed(f) => Err(failed(f)),
+                other => Err(self.unexpected("connect", &other)),
+            }
+        })
+    }
+
+    fn launch(&self, request: LaunchRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
+        Box::pin(async move {
+            let running = self.running().await?;
+            let id = self.fresh_id(&running, "l");
+            let auto_mtls = request.tls.mode == TlsMode::Auto;
+            let message = Request::Launch {
+                id: id.clone(),
+                argv: request.argv,
+                env: request.env,
+                cookie: Cookie { key: request.cookie.0, value: request.cookie.1 },
+                protocol_versions: request.protocol_versions,
+                auto_mtls,
+                tls: tls_message(&request.tls),
+                folder: request.folder.to_string_lossy().into_owned(),
+                stdio: true,
+                deadline_ms: millis(request.within),
+            };
+            let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
+            let reply = self
+                .ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within))
+                .await?;
+            match reply {
+                Reply::Launched { tls, .. } => Ok(Box::new(DriverConnection {
+                    driver: self.clone(),
+                    running,
+                    id,
+                    facts: facts(tls, None, None),
+                    launched: Some(request.grace),
+                    closed: false,
+                }) as Box<dyn Connection>),
+                Reply::Failed(f) => Err(failed(f)),
+                other => Err(self.unexpected("launch", &other)),
+            }
+        })
+    }
+}
+
+struct DriverConnection {
+    driver: Driver,
+    running: Arc<Running>,
+    id: String,
+    facts: ConnectionFacts,
+    /// The grace for ending, when this is a launched plugin.
+    launched: Option<Duration>,
+    closed: bool,
+}
+
+impl Drop for DriverConnection {
+    fn drop(&mut self) {
+        if !self.closed {
+            let id = self.id.clone();
+            let request = match self.launched {
+                Some(_) => Request::Kill { id, grace_ms: 0 },
+                None => Request::Close { id },
+            };
+            self.running.link.send_now(&request);
+        }
+        self.running.link.forget_observed(&self.id);
+    }
+}
+
+fn result(reply: CallReply) -> CallResult {
+    let local = match reply.origin {
+        Origin::Local => Some(true),
+        Origin::Remote => Some(false),
+        Origin::Unknown => None,
+    };
+    let status = GrpcStatus { code: reply.status.code, text: reply.status.text };
+    // A status that may have been made on the client's side is its account of a failure.
+    let reported = (status.code != "OK" && local != Some(false)).then(|| Reported {
+        phase: None,
+        error: status.text.clone(),
+        native: reply.native,
+        status: Some(status.clone()),
+        cause: None,
+    });
+    CallResult {
+        status,
+        local,
+        receive: reply.receive.iter().map(|m| m.bytes().unwrap_or_default()).collect(),
+        headers: metadata_in(reply.headers),
+        trailers: metadata_in(reply.trailers),
+        reported,
+    }
+}
+
+impl Connection for DriverConnection {
+    fn facts(&self) -> Option<ConnectionFacts> {
+        Some(self.facts.clone())
+    }
+
+    fn call(&self, request: CallRequest) -> BoxFuture<'_, Result<CallResult, PeerError>> {
+        Box::pin(async move {
+            let seq = self.running.link.fresh();
+            let message = Request::Call {
+                id: self.id.clone(),
+                seq,
+                method: request.method,
+                send: request.send.iter().map(|m| Message { m: encode(m) }).collect(),
+                metadata: metadata_out(&request.metadata),
+                deadline_ms: millis(request.deadline),
+            };
+            let cancel = Request::Cancel { stream: None, id: Some(self.id.clone()), seq: Some(seq) };
+            let reply = self
+                .driver
+                .ask(
+                    &self.running,
+                    Slot::Call(self.id.clone(), seq),
+                    &message,
+                    Some(cancel),
+                    ("call", request.deadline),
+                )
+                .await?;
+            match reply {
+                Reply::Result(reply) => {
+                    if reply.receive.iter().any(|m| m.bytes().is_none()) {
+                        return Err(self.driver.harness("driver.contract", "a received message is no base64"));
+                    }
+                    Ok(result(*reply))
+                }
+                other => Err(self.driver.unexpected("call", &other)),
+            }
+        })
+    }
+
+    fn open(&self, request: CallRequest) -> Option<BoxFuture<'_, Result<Box<dyn Stream>, PeerError>>> {
+        Some(Box::pin(async move {
+            let stream = self.driver.fresh_id(&self.running, "s");
+            let ended = self.running.link.expect(Slot::Ended(stream.clone()));
+            let message = Request::Open {
+                id: self.id.clone(),
+                stream: stream.clone(),
+                method: request.method,
+                metadata: metadata_out(&request.metadata),
+                deadline_ms: millis(request.deadline),
+            };
+            let slot = Slot::Stream(stream.clone(), "open");
+            let reply =
+                self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
+            if !matches!(reply, Reply::Opened { .. }) {
+                return Err(self.driver.unexpected("open", &reply));
+            }
+            let mut open = DriverStream {
+                driver: self.driver.clone(),
+                running: Arc::clone(&self.running),
+                stream,
+                deadline: request.deadline,
+                ended: Some(ended),
+            };
+            for message in request.send {
+                open.send(message).await?;
+            }
+            Ok(Box::new(open) as Box<dyn Stream>)
+        }))
+    }
+
+    fn stdio(&self) -> Option<(Bytes, Bytes)> {
+        let seen = self.running.link.observed(&self.id);
+        let gather = |key: &str| {
+            let mut bytes = Vec::new();
+            for line in seen.iter().filter(|line| line["what"] == "stdio") {
+                let decoded = line.get(key).and_then(serde_json::Value::as_str);
+                bytes.extend_from_slice(
+                    &decoded
+                        .and_then(|t| super::message::Answer::Plain(t.into()).bytes())
+                        .unwrap_or_default(),
+                );
+            }
+            Bytes::from(bytes)
+        };
+        Some((gather("stdout_b64"), gather("stderr_b64")))
+    }
+
+    fn stdio_changed(&self) -> BoxFuture<'_, ()> {
+        let mut changed = self.running.link.observed_changed();
+        Box::pin(async move {
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.closed = true;
+        Box::pin(async move {
+            let slot = Slot::Id(self.id.clone());
+            let id = self.id.clone();
+            match self.launched {
+                Some(grace) => {
+                    let request = Request::Kill { id, grace_ms: millis(grace) };
+                    let _ = self.driver.ask(&self.running, slot, &request, None, ("kill", grace)).await;
+                }
+                None => {
+                    let request = Request::Close { id };
+                    let within = Duration::from_secs(1);
+                    let _ = self.driver.ask(&self.running, slot, &request, None, ("close", within)).await;
+                }
+            }
+        })
+    }
+}
+
+struct DriverStream {
+    driver: Driver,
+    running: Arc<Running>,
+    stream: String,
+    deadline: Duration,
+    ended: Option<tokio::sync::oneshot::Receiver<Result<Reply, super::link::LinkError>>>,
+}
+
+impl DriverStream {
+    async fn ask(&self, verb: &'static str, request: Request) -> Result<Reply, PeerError> {
+        let slot = Slot::Stream(self.stream.clone(), verb);
+        self.driver.ask(&self.running, slot, &request, None, (verb, self.deadline)).await
+    }
+}
+
+impl Drop for DriverStream {
+    fn drop(&mut self) {
+        if self.ended.is_some() {
+            let cancel = Request::Cancel { stream: Some(self.stream.clone()), id: None, seq: None };
+            self.running.link.send_now(&cancel);
+            self.running.link.forget(&Slot::Ended(self.stream.clone()));
+        }
+    }
+}
+
+impl Stream for DriverStream {
+    fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>> {
+        Box::pin(async move {
+            let seq = self.running.link.fresh();
+            let request = Request::Send { stream: self.stream.clone(), seq, m: encode(&message) };
+            match self.ask("send", request).await? {
+                Reply::Sent { .. } => Ok(()),
+                other => Err(self.driver.unexpected("send", &other)),
+            }
+        })
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, PeerError>> {
+        Box::pin(async move {
+            let seq = self.running.link.fresh();
+            let request =
+                Request::Receive { stream: self.stream.clone(), seq, max: 1, within_ms: millis(self.deadline) };
+            match self.ask("receive", request).await? {
+                Reply::Received { m, .. } => match m.first() {
+                    None => Ok(None),
+                    Some(m) => m.bytes().map(Some).ok_or_else(|| {
+                        self.driver.harness("driver.contract", "a received message is no base64")
+                    }),
+                },
+                other => Err(self.driver.unexpected("receive", &other)),
+            }
+        })
+    }
+
+    fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>> {
+        Box::pin(async move {
+            let request = Request::HalfClose { stream: self.stream.clone() };
+            match self.ask("half_close", request).await? {
+                Reply::HalfClosed { .. } => Ok(()),
+                other => Err(self.driver.unexpected("half_close", &other)),
+            }
+        })
+    }
+
+    fn cancel(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let cancel = Request::Cancel { stream: Some(self.stream.clone()), id: None, seq: None };
+            let _ = self.running.link.send(&cancel).await;
+        })
+    }
+
+    fn end(&mut self) -> BoxFuture<'_, Result<CallResult, PeerError>> {
+        Box::pin(async move {
+            let Some(ended) = self.ended.as_mut() else {
+                return Err(self.driver.harness("driver.contract", "the stream's end was taken already"));
+            };
+            let reply = tokio::time::timeout(self.deadline + DRIVER_SLACK, ended).await;
+            self.ended = None;
+            match reply {
+                Ok(Ok(Ok(Reply::Ended { status, origin, headers, trailers, .. }))) => Ok(result(CallReply {
+                    id: String::new(),
+                    seq: 0,
+                    status,
+                    origin,
+                    receive: Vec::new(),
+                    headers,
+                    trailers,
+                    native: None,
+                })),
+                Ok(Ok(Ok(other))) => Err(self.driver.unexpected("open", &other)),
+                Ok(Ok(Err(e))) => Err(self.driver.link_error(&self.running, &e)),
+                Ok(Err(_)) | Err(_) => Err(self.driver.overdue(&self.running, "end of stream", self.deadline).await),
+            }
+        })
+    }
+}
+
+impl Server for Driver {
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>> {
+        Box::pin(async move {
+            let running = self.running().await?;
+            let id = self.fresh_id(&running, "v");
+            let folder = request.folder.to_string_lossy().into_owned();
+            let message = Request::Serve {
+                id: id.clone(),
+                service: request.service,
+                listen: Listen { transport: request.transport.name().into(), folder: folder.clone() },
+                tls: tls_message(&request.tls),
+                client_auth: if request.tls.mode == TlsMode::Mutual { ClientAuth::Require } else { ClientAuth::None },
+                storage: folder,
+                deadline_ms: millis(request.within),
+            };
+            let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
+            let reply =
+                self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("serve", request.within)).await?;
+            match reply {
+                Reply::Serving { target, .. } => {
+                    let target = match target {
+                        Address::Unix(path) => Target::Unix(path.into()),
+                        Address::Tcp(text) => Target::Tcp(text.parse().map_err(|e| {
+                            self.harness("driver.contract", &format!("`{text}` is no HOST:PORT: {e}"))
+                        })?),
+                    };
+                    Ok(Box::new(DriverServed { driver: self.clone(), running, id, target, stopped: false })
+                        as Box<dyn Served>)
+                }
+                Reply::Failed(f) => Err(failed(f)),
+                other => Err(self.unexpected("serve", &other)),
+            }
+        })
+    }
+}
+
+struct DriverServed {
+    driver: Driver,
+    running: Arc<Running>,
+    id: String,
+    target: Target,
+    stopped: bool,
+}
+
+impl Drop for DriverServed {
+    fn drop(&mut self) {
+        if !self.stopped {
+            self.running.link.send_now(&Request::Stop { id: self.id.clone(), grace_ms: 0 });
+        }
+        self.running.link.forget_observed(&self.id);
+    }
+}
+
+impl Served for DriverServed {
+    fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    fn seen(&self) -> Vec<ServerSaw> {
+        let seen = self.running.link.observed(&self.id);
+        seen.iter()
+            .filter(|line| line["what"] == "peer-cert")
+            .map(|line| {
+                let sha256 = line["sha256"].as_str().or_else(|| line["peer_cert_sha256"].as_str());
+                ServerSaw {
+                    facts: Some(ConnectionFacts {
+                        side: Side::Server,
+                        certainty: Certainty::Reported,
+                        tls: None,
+                        version: None,
+                        group: None,
+                        cipher: None,
+                        peer_cert: None::<CertFacts>,
+                        peer_cert_sha256: sha256.map(str::to_ascii_lowercase),
+                        peer_cert_shown: Some(sha256.is_some()),
+                        transport: None,
+                    }),
+                    failure: None,
+                }
+            })
+            .collect()
+    }
+
+    fn stop(mut self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        self.stopped = true;
+        Box::pin(async move {
+            let request = Request::Stop { id: self.id.clone(), grace_ms: millis(grace) };
+            let slot = Slot::Id(self.id.clone());
+            let _ = self.driver.ask(&self.running, slot, &request, None, ("stop", grace)).await;
+        })
+    }
+}
