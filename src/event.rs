@@ -169,6 +169,10 @@ pub struct CaseRecord {
 pub struct Attempt {
     /// What happened.
     pub observation: Observation,
+    /// It failed on an instance that other cases used too and was run again on a fresh one: it is
+    /// kept, but the case is not blamed for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_shared: bool,
     /// Evidence; only for attempts that did not pass or whose facts differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Box<Evidence>>,
@@ -234,7 +238,12 @@ impl CaseRecord {
     /// The verdict, derived.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        verdict(&self.expected, self.attempts.iter().map(|a| &a.observation), self.flaky_allowed)
+        verdict(&self.expected, self.counted().map(|a| &a.observation), self.flaky_allowed)
+    }
+    /// The attempts that count: all but those on a shared instance that were run again.
+    pub fn counted(&self) -> impl Iterator<Item = &Attempt> {
+        let last = self.attempts.len().saturating_sub(1);
+        self.attempts.iter().enumerate().filter(move |(i, a)| *i == last || !a.on_shared).map(|(_, a)| a)
     }
     /// The attempt that decided: the last one.
     #[must_use]

@@ -205,7 +205,7 @@ pub struct WireReport {
 }
 
 /// What became of the go-plugin handshake line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HandshakeReport {
     /// The line as printed, lossy, bounded; `None` when none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
