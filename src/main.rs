@@ -1,1 +1,10 @@
-fn main(){}
+//! The binary: the shim and the keeper before anything else, then the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(status) = soupscen::process::entry() {
+        return status;
+    }
+    soupscen::cli::main()
+}

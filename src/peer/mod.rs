@@ -1,5 +1,7 @@
 //! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
 
+pub mod driver;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

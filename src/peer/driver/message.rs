@@ -610,3 +610,21 @@ pub fn metadata_in(metadata: Vec<(String, MetadataValue)>) -> Vec<(String, Bytes
         })
         .collect()
 }
+
+/// The JSON Schema of every message, as shipped in `schemas/driver.schema.json`.
+#[must_use]
+pub fn schema() -> String {
+    /// Messages of the driver contract, version 1.
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    struct Messages {
+        /// A line on the driver's stdin.
+        engine_to_driver: Request,
+        /// A line on the driver's stdout.
+        driver_to_engine: Reply,
+    }
+    let schema = schemars::schema_for!(Messages);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}

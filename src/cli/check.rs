@@ -1,0 +1,38 @@
+//! `soupscen check`: everything that is wrong with scenarios, at once. Also prints schemas.
+
+use std::process::ExitCode;
+
+use super::args::{CheckArgs, Schema};
+use super::printer::Printer;
+use super::{exit, select};
+
+/// Runs the command.
+pub(super) fn main(args: &CheckArgs, printer: &Printer) -> ExitCode {
+    let Some(plans) = select::load(&args.files, args.strict_rules, printer) else {
+        return ExitCode::from(exit::INVALID);
+    };
+    for (file, plan) in args.files.iter().zip(&plans) {
+        let scenario = plan.scenario();
+        let counts = plan.count(&crate::plan::Selection::default());
+        printer.line(&format!(
+            "{}: ok, {} cases, {} scripts, {} rules",
+            file.display(),
+            counts.selected,
+            scenario.scripts.len(),
+            scenario.rules.len()
+        ));
+    }
+    ExitCode::from(exit::OK)
+}
+
+/// Prints a schema.
+pub(super) fn schema(which: Schema, printer: &Printer) -> ExitCode {
+    let text = match which {
+        Schema::Scenario => crate::scenario::schema::scenario_schema(),
+        Schema::Peer => crate::scenario::schema::peer_schema(),
+        Schema::Results => crate::report::schema::results_schema(),
+        Schema::Driver => crate::peer::driver::message::schema(),
+    };
+    printer.line(text.trim_end());
+    ExitCode::from(exit::OK)
+}

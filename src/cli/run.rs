@@ -1,0 +1,271 @@
+//! `soupscen run`: plans, journal, reporters and engine put together.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, watch};
+
+use super::args::{Evidence, RunArgs};
+use super::printer::Printer;
+use super::{exit, select};
+use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
+use crate::exec::{Engine, Settings, Stop, Totals};
+use crate::journal::{Resumed, RunFolder, Writer};
+use crate::plan::{Plan, Selection};
+use crate::process::guard;
+use crate::report::{self, ReportOptions};
+
+/// Everything that soupscen keeps: builds and runs. `SOUPSCEN_HOME` moves it.
+const HOME: &str = ".soupscen";
+/// Events on their way to the journal and the reporters.
+const EVENT_QUEUE: usize = 4096;
+
+/// Where builds and runs are kept.
+pub(super) fn home() -> PathBuf {
+    std::env::var_os("SOUPSCEN_HOME").filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(HOME), PathBuf::from)
+}
+
+/// Runs the command under a guard.
+pub(super) fn main(args: RunArgs, printer: &Printer) -> ExitCode {
+    guard::run_guarded(|| run(args, printer))
+}
+
+fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
+    let runs = home().join("runs");
+    let mut resumed = None;
+    if let Some(name) = &args.resume {
+        let folder = match RunFolder::find(&runs, name) {
+            Ok(folder) => folder,
+            Err(error) => return invalid(printer, &error.to_string()),
+        };
+        if args.files.is_empty() {
+            match crate::journal::Reader::open(&folder.events()) {
+                Ok(reader) => args.files = reader.header().files.iter().map(PathBuf::from).collect(),
+                Err(error) => return invalid(printer, &error.to_string()),
+            }
+        }
+        resumed = Some(folder);
+    }
+    let Some(plans) = select::load(&args.files, args.strict_rules, printer) else {
+        return ExitCode::from(exit::INVALID);
+    };
+    let mut selected = Vec::new();
+    let mut cases = 0;
+    for plan in plans {
+        let Some(selection) = select::selection(&args.select, &plan, printer) else {
+            return ExitCode::from(exit::INVALID);
+        };
+        cases += plan.count(&selection).selected;
+        selected.push((plan, selection));
+    }
+    if cases == 0 {
+        if args.select.shard.is_some() || args.select.failed_in.is_some() {
+            printer.say("note: no case is in this selection, so there is nothing to run");
+            return ExitCode::from(exit::OK);
+        }
+        printer.error("no case is selected; `soupscen plan` lists the cases of a scenario");
+        return ExitCode::from(exit::NOTHING);
+    }
+    let journal = match open_journal(&args, &selected, cases, &runs, resumed) {
+        Ok(journal) => journal,
+        Err(error) => return invalid(printer, &error.to_string()),
+    };
+    let settings = settings(&args, &journal);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
+    };
+    let options = ReportOptions {
+        junit: args.outputs.junit.clone(),
+        json: args.outputs.json.clone(),
+        github: args.outputs.github,
+        verbose: args.verbose,
+        colour: printer.colour(),
+    };
+    let status = runtime.block_on(drive(selected, settings, journal, options, printer));
+    // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
+    runtime.shutdown_background();
+    ExitCode::from(status)
+}
+
+fn invalid(printer: &Printer, text: &str) -> ExitCode {
+    printer.error(text);
+    ExitCode::from(exit::INVALID)
+}
+
+fn settings(args: &RunArgs, journal: &Journal) -> Settings {
+    let defaults = Settings::default();
+    Settings {
+        jobs: args.jobs.map_or(defaults.jobs, usize::from),
+        starts: defaults.starts,
+        probe_unsupported: args.probe_unsupported,
+        require_peers: args.require_peers,
+        fail_fast: args.fail_fast,
+        evidence_all: args.evidence == Evidence::All,
+        rebuild: args.rebuild,
+        finished: journal.finished.clone(),
+        peer_log_level: args.peer_log_level.clone(),
+    }
+}
+
+struct Journal {
+    folder: RunFolder,
+    writer: Writer,
+    header: RunHeader,
+    finished: std::collections::HashSet<String>,
+}
+
+fn open_journal(
+    args: &RunArgs,
+    selected: &[(Arc<Plan>, Selection)],
+    cases: u64,
+    runs: &Path,
+    resumed: Option<RunFolder>,
+) -> Result<Journal, crate::journal::JournalError> {
+    let digest = selected.iter().map(|(plan, _)| plan.digest()).collect::<Vec<_>>().join("+");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let mut header = RunHeader {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        run: String::new(),
+        scenarios: selected.iter().map(|(plan, _)| plan.scenario().name.clone()).collect(),
+        files: args.files.iter().map(|f| f.to_string_lossy().into_owned()).collect(),
+        plan_digest: digest.clone(),
+        cases,
+        started_unix_ms,
+        jobs: u32::try_from(args.jobs.map_or(Settings::default().jobs, usize::from)).unwrap_or(u32::MAX),
+        selection: select::described(&args.select),
+        argv: std::env::args().collect(),
+        rules: selected.iter().flat_map(|(plan, _)| rules(plan)).collect(),
+        labels: selected.iter().flat_map(|(plan, _)| plan.scenario().labels.clone()).collect(),
+    };
+    if let Some(folder) = resumed {
+        let Resumed { mut writer, finished, .. } = Resumed::open(&folder, &digest)?;
+        header.run = folder.name();
+        writer.append(&RunEvent::RunStarted(header.clone()))?;
+        writer.commit()?;
+        let finished = finished.into_iter().map(String::from).collect();
+        return Ok(Journal { folder, writer, header, finished });
+    }
+    let folder = RunFolder::create(runs, started_unix_ms, std::process::id())?;
+    header.run = folder.name();
+    let writer = Writer::create(&folder, &header)?;
+    Ok(Journal { folder, writer, header, finished: std::collections::HashSet::new() })
+}
+
+fn rules(plan: &Plan) -> impl Iterator<Item = (String, RuleInfo)> + '_ {
+    let scenario = plan.scenario();
+    scenario.rules.iter().map(|rule| {
+        let info = RuleInfo {
+            reason: rule.reason.clone(),
+            issue: rule.issue.clone(),
+            advise: rule.advise.clone(),
+            review_by: rule.review_by.clone(),
+            place: scenario.sources.place(rule.span),
+        };
+        (rule.id.clone(), info)
+    })
+}
+
+/// Runs the engine, with the journal and the reporters on a thread of their own.
+async fn drive(
+    plans: Vec<(Arc<Plan>, Selection)>,
+    settings: Settings,
+    journal: Journal,
+    options: ReportOptions,
+    printer: &Printer,
+) -> u8 {
+    let started = Instant::now();
+    let Journal { folder, writer, header, .. } = journal;
+    let (events, queue) = mpsc::channel(EVENT_QUEUE);
+    let (stop_tx, stop) = watch::channel(Stop::No);
+    let reporting = {
+        let folder = folder.clone();
+        std::thread::Builder::new()
+            .name("reports".into())
+            .spawn(move || report_all(queue, writer, &header, &folder, options))
+    };
+    let reporting = match reporting {
+        Ok(reporting) => reporting,
+        Err(error) => {
+            printer.error(&format!("the reporting thread cannot be started: {error}"));
+            return exit::INVALID;
+        }
+    };
+    let signals = tokio::spawn(watch_signals(stop_tx));
+    let engine = Engine { plans, settings, cache: home().join("builds"), events: events.clone(), stop };
+    let ended = engine.run().await;
+    signals.abort();
+    let totals = match ended {
+        Ok(totals) => totals,
+        Err(error) => {
+            printer.error(&error.to_string());
+            Totals { interrupted: true, ..Totals::default() }
+        }
+    };
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let _ = events.send(RunEvent::RunFinished { interrupted: totals.interrupted, elapsed_ms }).await;
+    drop(events);
+    match tokio::task::spawn_blocking(move || reporting.join()).await {
+        Ok(Ok(status)) => status,
+        _ => {
+            printer.error("the reports could not be finished");
+            exit::ERRORED
+        }
+    }
+}
+
+fn report_all(
+    mut queue: mpsc::Receiver<RunEvent>,
+    mut writer: Writer,
+    header: &RunHeader,
+    folder: &RunFolder,
+    options: ReportOptions,
+) -> u8 {
+    let mut live = report::Live::start(options, header, folder);
+    let mut batch = Vec::with_capacity(256);
+    loop {
+        batch.clear();
+        if queue.blocking_recv_many(&mut batch, 256) == 0 {
+            break;
+        }
+        for event in &batch {
+            if let Err(error) = writer.append(event) {
+                live.trouble(&error.to_string());
+            }
+        }
+        // The journal first: what people are told of has to survive us.
+        if let Err(error) = writer.commit() {
+            live.trouble(&error.to_string());
+        }
+        for event in &batch {
+            live.event(event);
+        }
+    }
+    drop(writer);
+    live.finish()
+}
+
+/// The first Ctrl-C (or SIGTERM) stops in order, the second at once.
+async fn watch_signals(stop: watch::Sender<Stop>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
+    for how in [Stop::InOrder, Stop::AtOnce] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if stop.send(how).is_err() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}

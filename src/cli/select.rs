@@ -1,0 +1,133 @@
+//! From files and selection flags to plans and selections; every problem is printed here.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::{PlanArgs, SelectArgs};
+use super::exit;
+use super::printer::Printer;
+use crate::diag::{Severity, SourceMap};
+use crate::filter;
+use crate::plan::{Plan, Selection};
+use crate::scenario::{self, DiskFiles};
+
+/// Reads and plans every file; `None` when one of them cannot be used, all problems being printed.
+pub(super) fn load(files: &[PathBuf], strict_rules: bool, printer: &Printer) -> Option<Vec<Arc<Plan>>> {
+    let plans: Vec<_> = files.iter().filter_map(|file| load_one(file, strict_rules, printer)).collect();
+    (plans.len() == files.len()).then_some(plans)
+}
+
+fn load_one(file: &Path, strict_rules: bool, printer: &Printer) -> Option<Arc<Plan>> {
+    let (scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
+        Ok(loaded) => loaded,
+        Err((sources, diagnostics)) => {
+            printer.diagnostics(&sources, &diagnostics);
+            return None;
+        }
+    };
+    let sources = Arc::clone(&scenario.sources);
+    printer.diagnostics(&sources, &diagnostics);
+    let planned = Plan::new(Arc::new(scenario), strict_rules);
+    let (plan, diagnostics) = match planned {
+        Ok((plan, diagnostics)) => (Some(plan), diagnostics),
+        Err(diagnostics) => (None, diagnostics),
+    };
+    printer.diagnostics(&sources, &diagnostics);
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return None;
+    }
+    plan.map(Arc::new)
+}
+
+/// The selection that the flags describe, for one plan; prints what is wrong with it.
+pub(super) fn selection(args: &SelectArgs, plan: &Plan, printer: &Printer) -> Option<Selection> {
+    let mut selection = Selection { cases: args.cases.clone(), ..Selection::default() };
+    if let Some(text) = &args.filter {
+        let mut sources = SourceMap::default();
+        let source = sources.add("--filter", text.as_str());
+        let checked = filter::parse(source, 0, text).and_then(|expr| {
+            let problems = expr.check(plan.domain());
+            if problems.iter().any(|d| d.severity == Severity::Error) { Err(problems) } else { Ok(expr) }
+        });
+        match checked {
+            Ok(expr) => selection.filter = Some(Arc::new(expr)),
+            Err(problems) => {
+                printer.diagnostics(&sources, &problems);
+                return None;
+            }
+        }
+    }
+    if let Some(text) = &args.shard {
+        match text.parse() {
+            Ok(shard) => selection.shard = Some(shard),
+            Err(problem) => {
+                printer.error(&format!("--shard: {problem}"));
+                return None;
+            }
+        }
+    }
+    if let Some(path) = &args.failed_in {
+        match crate::report::json::red_keys(path) {
+            Ok(keys) => selection.keys = Some(keys.into_iter().collect::<HashSet<_>>()),
+            Err(problem) => {
+                printer.error(&format!("--failed-in: {problem}"));
+                return None;
+            }
+        }
+    }
+    Some(selection)
+}
+
+/// The flags as typed, for the head of a run.
+pub(super) fn described(args: &SelectArgs) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut push = |flag: &str, value: &str| words.push(format!("{flag} {value}"));
+    args.filter.iter().for_each(|v| push("--filter", v));
+    args.cases.iter().for_each(|v| push("--case", v));
+    args.failed_in.iter().for_each(|v| push("--failed-in", &v.to_string_lossy()));
+    args.shard.iter().for_each(|v| push("--shard", v));
+    words
+}
+
+/// `soupscen plan`.
+pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
+    let Some(plans) = load(&args.files, args.strict_rules, printer) else {
+        return ExitCode::from(exit::INVALID);
+    };
+    let mut found = false;
+    for plan in &plans {
+        let Some(selection) = selection(&args.select, plan, printer) else {
+            return ExitCode::from(exit::INVALID);
+        };
+        let style = if args.count {
+            super::plan::Style::Count
+        } else if args.json {
+            super::plan::Style::Json
+        } else if let Some(case) = &args.why {
+            super::plan::Style::Why(case.clone())
+        } else {
+            super::plan::Style::List
+        };
+        match super::plan::print(plan, &selection, &style, printer.colour_stdout(), &mut std::io::stdout().lock()) {
+            Ok(printed) => found |= printed > 0,
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return ExitCode::from(exit::OK),
+            Err(error) => {
+                printer.error(&format!("the plan cannot be printed: {error}"));
+                return ExitCode::from(exit::RED);
+            }
+        }
+    }
+    match (&args.why, found) {
+        (Some(case), false) => {
+            printer.error(&format!("no case is called `{case}`; `soupscen plan` lists ids, keys and slugs"));
+            ExitCode::from(exit::NOTHING)
+        }
+        (None, false) if args.select.shard.is_none() && args.select.failed_in.is_none() => {
+            printer.error("no case is selected");
+            ExitCode::from(exit::NOTHING)
+        }
+        _ => ExitCode::from(exit::OK),
+    }
+}

@@ -1,0 +1,429 @@
+//! One case from admission to record: attempts, retries, what was seen, what that means.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::context::RunContext;
+use super::lane::{self, LAST_WORD, Lane, LaneRequest, StartFailure};
+use super::pool::Lease;
+use super::script::{self, Scene, Stop, Transcript};
+use super::tls::SideSpecs;
+use crate::axis::values::{Launch, Request};
+use crate::event::{Attempt, CaseRecord};
+use crate::outcome::diagnose::{self, Diagnosis};
+use crate::outcome::effective::effective;
+use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::{Cause, Certainty, Ending, Expected, Observation, Phase, verdict};
+use crate::plan::Case;
+use crate::scenario::model::{EffectivePolicy, Isolation, Script};
+
+/// Everything about a case that does not change between attempts.
+pub(super) struct Job {
+    pub(super) case: Case,
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) slug: String,
+    pub(super) axes: BTreeMap<String, String>,
+    pub(super) request: Request,
+    pub(super) client: String,
+    pub(super) server: String,
+    pub(super) service: String,
+    pub(super) script: Arc<Script>,
+    pub(super) isolation: Isolation,
+    pub(super) expected: Expected,
+}
+
+/// Which connection a case can share: everything that affects it, by name.
+pub(super) type LaneKey = Arc<[(String, String)]>;
+
+impl Job {
+    /// A record without attempts.
+    pub(super) fn record(&self, run: &RunContext, started: Instant) -> CaseRecord {
+        CaseRecord {
+            index: self.case.index,
+            key: self.key.clone(),
+            id: self.id.clone(),
+            scenario: run.plan.scenario().name.clone(),
+            script: self.script.name.clone(),
+            axes: self.axes.clone(),
+            expected: self.expected.clone(),
+            flaky_allowed: run.plan.scenario().retry.flaky_allowed,
+            attempts: Vec::new(),
+            not_run: None,
+            started_ms: u64::try_from(started.duration_since(run.started).as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Executes a case with its retries.
+pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
+    let mut record = job.record(run, Instant::now());
+    let retry = &run.plan.scenario().retry;
+    let mut fresh = false;
+    let mut counted = 0;
+    loop {
+        let (mut attempt, shared) = attempt(run, job, fresh).await;
+        let ending = attempt.observation.ending;
+        let red = verdict(&job.expected, [&attempt.observation], false).is_red();
+        let again = if !red || ending == Ending::Passed {
+            false
+        } else if shared && !fresh {
+            attempt.on_shared = true;
+            true
+        } else {
+            counted += 1;
+            counted < retry.attempts && retry.only.contains(&ending) && job.expected == Expected::Passed
+        };
+        record.attempts.push(attempt);
+        if !again {
+            return record;
+        }
+        fresh = true;
+    }
+}
+
+/// One attempt, and whether it was on something that other cases used too.
+async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
+    // Keys are made before the clock starts: they are the run's cost, not the case's.
+    let specs = match SideSpecs::of(&run.authority, &job.request).await {
+        Ok(specs) => specs,
+        Err(e) => {
+            let cause = Cause { code: "tls.material".into(), certainty: Certainty::Observed, text: e.to_string() };
+            return (could_not_run(Phase::Build, cause), false);
+        }
+    };
+    let started = Instant::now();
+    let budget = run.plan.scenario().timeouts.case;
+    let mut transcript = Transcript::default();
+    let mut lease = None;
+    let outcome = {
+        let work = work(run, job, specs, fresh, &mut transcript, &mut lease);
+        tokio::time::timeout(budget, work).await
+    };
+    let end = outcome.unwrap_or_else(|_| {
+        let waiting = if transcript.current.is_empty() { "the peers to be connected" } else { &transcript.current };
+        End::Timeout(format!("the case did not end within {budget:?}; it was waiting for {waiting}"))
+    });
+    let shared = match (&end, &lease) {
+        (End::NoLane(_, shared), _) => *shared,
+        (_, Some(lease)) => lease.is_shared(),
+        _ => false,
+    };
+    let poison = !matches!(end, End::Passed | End::Check(_) | End::Script(_));
+    if poison && let Some(lease) = &lease {
+        lease.poison();
+    }
+    let elapsed = started.elapsed();
+    (conclude(run, job, end, transcript, lease.as_ref(), elapsed).await, shared)
+}
+
+/// How an attempt came to its end.
+enum End {
+    Passed,
+    Check(String),
+    Script(String),
+    Failed(Box<script::Failure>),
+    /// It was certain before the client said anything.
+    Certain(Box<Diagnosis>),
+    Timeout(String),
+    NoLane(Box<StartFailure>, bool),
+}
+
+type LaneLease = Lease<Lane, Box<StartFailure>>;
+
+async fn work(
+    run: &RunContext,
+    job: &Job,
+    specs: SideSpecs,
+    fresh: bool,
+    transcript: &mut Transcript,
+    slot: &mut Option<LaneLease>,
+) -> End {
+    let lease = match lease(run, job, specs, fresh).await {
+        Ok(lease) => lease,
+        Err((failure, shared)) => return End::NoLane(failure, shared),
+    };
+    let lane = Arc::clone(lease.value());
+    *slot = Some(lease);
+    let Some(connection) = lane.connection() else {
+        return End::Script("the connection was taken down".into());
+    };
+    let scenario = run.plan.scenario();
+    let Some(service) = scenario.services.get(&job.service) else {
+        return End::Script(format!("no service `{}`", job.service));
+    };
+    let codec = match run.codec(&job.service) {
+        Ok(codec) => codec,
+        Err(e) => return End::Script(e),
+    };
+    let scene = Scene {
+        script: &job.script,
+        service,
+        codec: &codec,
+        renderer: &run.renderer,
+        sources: &scenario.sources,
+        connection,
+        context: run.script_context(job),
+        op_timeout: scenario.timeouts.op,
+        case_key: &job.key,
+    };
+    let mut script = std::pin::pin!(script::run(scene, transcript));
+    let result = if lane.senses.is_blind() {
+        script.await
+    } else {
+        tokio::select! {
+            biased;
+            result = &mut script => result,
+            diagnosis = lane.senses.certain() => match tokio::time::timeout(LAST_WORD, &mut script).await {
+                Ok(result) => result,
+                Err(_) => return End::Certain(Box::new(diagnosis)),
+            },
+        }
+    };
+    match result {
+        Ok(()) => End::Passed,
+        Err(Stop::Check(text)) => End::Check(text),
+        Err(Stop::Script(text)) => End::Script(text),
+        Err(Stop::Failed(failure)) => End::Failed(failure),
+    }
+}
+
+/// A lane for the case: shared as far as its isolation allows.
+async fn lease(
+    run: &RunContext,
+    job: &Job,
+    specs: SideSpecs,
+    fresh: bool,
+) -> Result<LaneLease, (Box<StartFailure>, bool)> {
+    let launch = job.request.launch.unwrap_or(Launch::Direct);
+    let alone = fresh || job.isolation == Isolation::Case;
+    let own_lane = alone || job.isolation == Isolation::Connection;
+    let timeouts = run.plan.scenario().timeouts;
+    let request = |folder: PathBuf| LaneRequest {
+        client: &job.client,
+        server: &job.server,
+        service: &job.service,
+        transport: job.request.transport,
+        tls: specs.clone(),
+        context: run.command_context(job, &specs, &folder),
+        folder,
+        start: timeouts.start,
+        grace: timeouts.grace,
+    };
+    let mut lane_key = run.lane_key(job);
+    if own_lane {
+        lane_key = run.unique(lane_key);
+    }
+    let start = async || -> Result<Lane, Box<StartFailure>> {
+        let _permit = run.starts.acquire().await;
+        let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
+        match launch {
+            Launch::Plugin => lane::launch(run, request(folder)).await.map_err(Box::new),
+            Launch::Direct => {
+                let mut server_key = run.server_key(job);
+                if alone {
+                    server_key = run.unique(server_key);
+                }
+                let server = run
+                    .servers
+                    .lease(&server_key, async || {
+                        let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
+                        lane::serve(run, &request(folder)).await.map_err(Box::new)
+                    })
+                    .await;
+                let server = match server {
+                    Ok(server) => server,
+                    Err((failure, _)) => {
+                        run.servers.forget(&server_key);
+                        return Err(failure);
+                    }
+                };
+                let lane = lane::connect(run, request(folder), Arc::clone(server.value())).await;
+                if alone {
+                    run.servers.forget(&server_key);
+                }
+                lane.map_err(Box::new)
+            }
+        }
+    };
+    let leased = run.lanes.lease(&lane_key, start).await;
+    if own_lane {
+        run.lanes.forget(&lane_key);
+    }
+    leased
+}
+
+/// From how it ended to what is recorded.
+async fn conclude(
+    run: &RunContext,
+    job: &Job,
+    end: End,
+    transcript: Transcript,
+    lease: Option<&LaneLease>,
+    elapsed: Duration,
+) -> Attempt {
+    let lane = lease.map(Lease::value);
+    let reported = match &end {
+        End::Failed(failure) => Some(failure.reported.clone()),
+        _ => None,
+    };
+    let passed = matches!(end, End::Passed);
+    let evidence = match (&end, lane) {
+        (End::NoLane(failure, _), _) => (*failure.evidence).clone(),
+        (_, Some(lane)) => lane.senses.evidence(reported),
+        _ => Evidence::default(),
+    };
+    let ends: Vec<_> = lane
+        .iter()
+        .flat_map(|lane| [lane.connection().and_then(|c| c.facts()), lane.senses.server_facts()])
+        .flatten()
+        .collect();
+    let report_only = |fact: &str| run.effective_policy(job, fact) != EffectivePolicy::Require;
+    let facts = if lane.is_some() {
+        effective(&job.request, &evidence, &ends, passed, &report_only)
+    } else {
+        Vec::new()
+    };
+    let mut observation = Observation {
+        ending: Ending::Passed,
+        phase: None,
+        cause: None,
+        status: None,
+        exit: None,
+        alert: None,
+        texts: Vec::new(),
+        facts,
+        checks: transcript.checks,
+        checked: transcript.checked,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+    };
+    let observed = |code: &str, text: String| Cause { code: code.into(), certainty: Certainty::Observed, text };
+    match &end {
+        End::Passed => {}
+        End::Check(text) => {
+            observation.ending = Ending::Failed;
+            observation.phase = Some(Phase::Check);
+            observation.status = transcript.status;
+            observation.cause = Some(observed("check.failed", text.clone()));
+        }
+        End::Script(text) => {
+            observation.ending = Ending::CouldNotRun;
+            observation.phase = Some(Phase::Check);
+            observation.cause = Some(observed("script.unusable", text.clone()));
+        }
+        End::Failed(failure) if failure.harness || failure.refused => {
+            refuse(&mut observation, &failure.reported, failure.refused);
+        }
+        End::Failed(failure) if failure.remote => {
+            let diagnosis = diagnose::diagnose(&evidence);
+            apply(&mut observation, diagnosis, failure.timed_out);
+        }
+        End::Failed(failure) => apply(&mut observation, diagnose::diagnose(&evidence), failure.timed_out),
+        End::Certain(diagnosis) => apply(&mut observation, (**diagnosis).clone(), false),
+        End::Timeout(text) => {
+            let mut evidence = evidence.clone();
+            let reported = Reported { phase: None, error: text.clone(), native: None, status: None, cause: None };
+            evidence.client.get_or_insert(reported);
+            apply(&mut observation, diagnose::diagnose(&evidence), true);
+        }
+        End::NoLane(failure, _) => match (&failure.error, &failure.certain) {
+            (Some(error), _) if error.harness || error.refused => {
+                refuse(&mut observation, &error.reported, error.refused);
+            }
+            (Some(error), _) => apply(&mut observation, diagnose::diagnose(&evidence), error.timed_out),
+            (None, Some(certain)) => apply(&mut observation, (**certain).clone(), false),
+            (None, None) => apply(&mut observation, diagnose::diagnose(&evidence), false),
+        },
+    }
+    let differs = observation.facts.iter().any(crate::outcome::FactReading::differs);
+    let telling = !passed || differs || run.settings.evidence_all;
+    let (commands, output) = match (&end, lane) {
+        (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
+        (_, Some(lane)) if telling => {
+            let mut output = run.peers.outputs(&job.client, &job.server).await;
+            output.extend(lane.stdio_output(&job.server, lease.is_some_and(Lease::is_shared)));
+            (lane.commands.clone(), output)
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
+    Attempt {
+        observation,
+        on_shared: false,
+        evidence: telling.then(|| Box::new(evidence)),
+        ops: if telling { transcript.ops } else { Vec::new() },
+        commands,
+        output,
+        folder: None,
+    }
+}
+
+fn apply(observation: &mut Observation, diagnosis: Diagnosis, timed_out: bool) {
+    observation.ending = match diagnosis.ending {
+        Ending::Failed if timed_out && !is_definite(&diagnosis) => Ending::TimedOut,
+        other => other,
+    };
+    observation.phase = Some(diagnosis.phase);
+    observation.cause = Some(diagnosis.cause);
+    observation.status = diagnosis.status.or(observation.status.take());
+    observation.exit = diagnosis.exit;
+    observation.alert = diagnosis.alert;
+    observation.texts = diagnosis.texts;
+}
+
+/// Whether a diagnosis says more than that a deadline passed.
+fn is_definite(diagnosis: &Diagnosis) -> bool {
+    !diagnosis.cause.code.starts_with("timeout") && diagnosis.cause.code != "rpc.deadline"
+}
+
+fn refuse(observation: &mut Observation, reported: &Reported, refused: bool) {
+    observation.ending = if refused { Ending::RefusedByPeer } else { Ending::CouldNotRun };
+    observation.phase = Some(reported.phase.unwrap_or(Phase::Driver));
+    observation.cause = Some(reported.cause.clone().unwrap_or_else(|| Cause {
+        code: "driver.failed".into(),
+        certainty: Certainty::Reported,
+        text: reported.error.clone(),
+    }));
+    observation.texts = vec![reported.error.clone()];
+}
+
+/// An attempt that did not get as far as the peers.
+pub(super) fn could_not_run(phase: Phase, cause: Cause) -> Attempt {
+    Attempt {
+        observation: Observation {
+            ending: Ending::CouldNotRun,
+            phase: Some(phase),
+            texts: vec![cause.text.clone()],
+            cause: Some(cause),
+            status: None,
+            exit: None,
+            alert: None,
+            facts: Vec::new(),
+            checks: Vec::new(),
+            checked: 0,
+            elapsed_us: 0,
+        },
+        on_shared: false,
+        evidence: None,
+        ops: Vec::new(),
+        commands: Vec::new(),
+        output: Vec::new(),
+        folder: None,
+    }
+}
+
+/// Both sides of a case as templates see them.
+pub(super) fn side_value(run: &RunContext, peer: &str, side: Side) -> Value {
+    let mut map = Map::new();
+    if let Some(peer) = run.plan.scenario().peers.get(peer) {
+        for (key, value) in &peer.facts {
+            map.insert(key.clone(), value.clone().into());
+        }
+    }
+    map.insert("name".into(), peer.into());
+    map.insert("role".into(), (if side == Side::Client { "client" } else { "server" }).into());
+    Value::Object(map)
+}

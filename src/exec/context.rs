@@ -1,0 +1,170 @@
+//! What the cases of one run have in common: the plan, the peers, the authority, what is shared.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::case::{Job, LaneKey, side_value};
+use super::lane::{DirectServer, Lane, StartFailure};
+use super::peers::Peers;
+use super::pool::Pool;
+use super::settings::Settings;
+use super::tls::SideSpecs;
+use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::{Cause, Certainty, Phase};
+use crate::peer::PeerError;
+use crate::pki::Authority;
+use crate::plan::Plan;
+use crate::process::scratch::Scratch;
+use crate::process::shim::Hub;
+use crate::scenario::model::{Affects, EffectivePolicy};
+use crate::scenario::template::Renderer;
+
+/// Everything that the cases of one run share.
+pub(super) struct RunContext {
+    pub(super) plan: Arc<Plan>,
+    pub(super) settings: Settings,
+    pub(super) authority: Authority,
+    pub(super) peers: Peers,
+    pub(super) hub: Hub,
+    pub(super) lanes: Pool<LaneKey, Lane, Box<StartFailure>>,
+    pub(super) servers: Pool<LaneKey, DirectServer, Box<StartFailure>>,
+    pub(super) renderer: Renderer,
+    pub(super) codecs: HashMap<String, Result<Arc<crate::dynamic::Service>, String>>,
+    /// Starts at a time.
+    pub(super) starts: Semaphore,
+    /// Endings that the run waits for.
+    pub(super) teardown: TaskTracker,
+    pub(super) scratch: Arc<Scratch>,
+    pub(super) started: Instant,
+    pub(super) folders: AtomicU64,
+}
+
+impl RunContext {
+    /// The codec of a service of the scenario.
+    pub(super) fn codec(&self, service: &str) -> Result<Arc<crate::dynamic::Service>, String> {
+        match self.codecs.get(service) {
+            Some(codec) => codec.clone(),
+            None => Err(format!("no service `{service}`")),
+        }
+    }
+
+    /// The full protobuf name of a service.
+    pub(super) fn service_name(&self, service: &str) -> String {
+        self.plan.scenario().services.get(service).map_or_else(|| service.to_owned(), |s| s.service.clone())
+    }
+
+    /// An empty folder of its own.
+    pub(super) fn fresh_folder(&self) -> std::io::Result<PathBuf> {
+        let folder = self.scratch.path().join(self.folders.fetch_add(1, Ordering::Relaxed).to_string());
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// A failure of the harness itself.
+    pub(super) fn harness_error(&self, code: &str, text: &str) -> PeerError {
+        PeerError {
+            reported: Reported {
+                phase: Some(Phase::Spawn),
+                error: text.into(),
+                native: None,
+                status: None,
+                cause: Some(Cause { code: code.into(), certainty: Certainty::Observed, text: text.into() }),
+            },
+            refused: false,
+            harness: true,
+            timed_out: false,
+        }
+    }
+
+    /// A lane that cannot even be tried.
+    pub(super) fn start_failure(&self, error: &std::io::Error) -> StartFailure {
+        let text = format!("a folder for the peers cannot be made in {}: {error}", self.scratch.path().display());
+        StartFailure {
+            evidence: Box::new(Evidence::default()),
+            certain: None,
+            error: Some(self.harness_error("spawn.folder", &text)),
+            commands: Vec::new(),
+            output: Vec::new(),
+        }
+    }
+
+    /// What a case's connection depends on.
+    pub(super) fn lane_key(&self, job: &Job) -> LaneKey {
+        self.key(job, Affects::Connection)
+    }
+
+    /// What a case's directly started server depends on.
+    pub(super) fn server_key(&self, job: &Job) -> LaneKey {
+        self.key(job, Affects::Server)
+    }
+
+    fn key(&self, job: &Job, from: Affects) -> LaneKey {
+        job.axes
+            .iter()
+            .filter(|(axis, _)| match axis.as_str() {
+                "client" => from <= Affects::Client,
+                "server" | "service" => true,
+                _ => self.plan.affects(&job.case, axis) >= from,
+            })
+            .map(|(axis, value)| (axis.clone(), value.clone()))
+            .collect()
+    }
+
+    /// The same key, never equal to another.
+    pub(super) fn unique(&self, key: LaneKey) -> LaneKey {
+        let n = self.folders.fetch_add(1, Ordering::Relaxed).to_string();
+        key.iter().cloned().chain([(String::new(), n)]).collect()
+    }
+
+    /// Whether a difference of a fact is red.
+    pub(super) fn effective_policy(&self, job: &Job, fact: &str) -> EffectivePolicy {
+        self.plan.effective_policy(&job.case, fact)
+    }
+
+    /// What templates in scripts see.
+    pub(super) fn script_context(&self, job: &Job) -> Map<String, Value> {
+        let mut context = Map::new();
+        for (axis, value) in &job.axes {
+            context.insert(axis.clone(), value.clone().into());
+        }
+        context.insert("client".into(), side_value(self, &job.client, Side::Client));
+        context.insert("server".into(), side_value(self, &job.server, Side::Server));
+        context.insert("vars".into(), self.plan.scenario().vars.clone().into());
+        context.insert(
+            "case".into(),
+            serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug, "script": job.script.name}),
+        );
+        context
+    }
+
+    /// What templates in a peer's command see: the case's axes (empty text where unset), the files
+    /// of its certificate and of the authority, and folders of its own.
+    pub(super) fn command_context(&self, job: &Job, specs: &SideSpecs, folder: &Path) -> Map<String, Value> {
+        let mut context = Map::new();
+        for def in crate::axis::table() {
+            context.insert(def.name.into(), "".into());
+        }
+        for (axis, value) in &job.axes {
+            context.insert(axis.clone(), value.clone().into());
+        }
+        context.insert("tls".into(), specs.mode.name().into());
+        context.insert("key".into(), job.request.key.map_or("", |k| k.name()).into());
+        context.insert("client_key".into(), job.request.client_key.map_or("", |k| k.name()).into());
+        let path = |p: Option<&Path>| Value::String(p.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default());
+        let own = specs.server.identity.as_ref().and_then(|i| i.files());
+        context.insert("tls_cert".into(), path(own.map(|f| f.cert.as_path())));
+        context.insert("tls_key".into(), path(own.map(|f| f.key.as_path())));
+        let ca = specs.server.ca.as_ref().and_then(|i| i.files());
+        context.insert("tls_client_ca".into(), path(ca.map(|f| f.cert.as_path())));
+        context.insert("folder".into(), path(Some(folder)));
+        context.insert("storage".into(), path(Some(&folder.join("storage"))));
+        context
+    }
+}

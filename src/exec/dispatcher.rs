@@ -1,0 +1,184 @@
+//! Admits cases, owns the counts and the cancellation. Cases whose peers are still being built wait
+//! aside while others run. Everything that reporters learn goes out as events from here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::case::{self, Job};
+use super::context::RunContext;
+use super::peers::Readiness;
+use crate::event::{CaseRecord, RunEvent};
+use crate::outcome::{Cause, Certainty, Expected, Phase};
+use crate::plan::{Case, Disposition};
+
+/// Cases that wait for their peers, at most; beyond it admission itself waits.
+const WAITING_LIMIT: usize = 100_000;
+
+/// How far a run is to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It goes on.
+    No,
+    /// Nothing new is admitted, what runs is cancelled and taken down in order.
+    InOrder,
+    /// Everything ends at once.
+    AtOnce,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Cases with a record.
+    pub finished: u64,
+    /// Of which red.
+    pub red: u64,
+    /// It was stopped before its end.
+    pub interrupted: bool,
+}
+
+pub(super) struct Dispatcher {
+    pub(super) run: Arc<RunContext>,
+    pub(super) events: mpsc::Sender<RunEvent>,
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+impl Dispatcher {
+    /// Runs all cases to their end, or as far as it is let.
+    pub(super) async fn run(mut self, mut cases: impl Iterator<Item = Case>) -> Totals {
+        let mut totals = Totals::default();
+        let mut waiting: VecDeque<Case> = VecDeque::new();
+        let mut running: JoinSet<CaseRecord> = JoinSet::new();
+        let mut ready = self.run.peers.changed();
+        let mut exhausted = false;
+        loop {
+            if *self.stop.borrow() > Stop::No {
+                totals.interrupted = true;
+                break;
+            }
+            if self.run.settings.fail_fast.is_some_and(|limit| totals.red >= limit) {
+                totals.interrupted = true;
+                break;
+            }
+            // Admit as long as there is room: first those whose peers have become ready.
+            let mut progressed = true;
+            ready.borrow_and_update();
+            while progressed && running.len() < self.run.settings.jobs {
+                progressed = false;
+                let position = waiting.iter().position(|case| self.run.peers.readiness(case) != Readiness::Pending);
+                if let Some(case) = position.and_then(|i| waiting.remove(i)) {
+                    self.admit(case, &mut running, &mut totals).await;
+                    progressed = true;
+                } else if !exhausted && waiting.len() < WAITING_LIMIT {
+                    match cases.next() {
+                        None => exhausted = true,
+                        Some(case) => {
+                            progressed = true;
+                            if self.is_finished(&case) {
+                            } else if self.run.peers.readiness(&case) == Readiness::Pending {
+                                waiting.push_back(case);
+                            } else {
+                                self.admit(case, &mut running, &mut totals).await;
+                            }
+                        }
+                    }
+                }
+            }
+            if running.is_empty() && exhausted && waiting.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(done) = running.join_next(), if !running.is_empty() => self.finish(done, &mut totals).await,
+                _ = ready.changed(), if !waiting.is_empty() => {}
+                _ = self.stop.changed() => {}
+            }
+            while let Some(done) = running.try_join_next() {
+                self.finish(done, &mut totals).await;
+            }
+        }
+        running.shutdown().await;
+        totals
+    }
+
+    fn is_finished(&self, case: &Case) -> bool {
+        let finished = &self.run.settings.finished;
+        !finished.is_empty() && finished.contains(&self.run.plan.key(case))
+    }
+
+    async fn admit(&self, case: Case, running: &mut JoinSet<CaseRecord>, totals: &mut Totals) {
+        let run = &self.run;
+        let job = Job::new(run, case);
+        if let Expected::Unsupported { .. } = job.expected
+            && !(run.settings.probe_unsupported && run.plan.can_be_tried(&job.case))
+        {
+            let record = job.record(run, Instant::now());
+            return self.record(record, totals).await;
+        }
+        if let Readiness::Missing { reason, left_out } = run.peers.readiness(&job.case) {
+            let mut record = job.record(run, Instant::now());
+            if left_out {
+                record.not_run = Some(reason);
+            } else {
+                let cause = Cause { code: "build.missing".into(), certainty: Certainty::Observed, text: reason };
+                record.attempts.push(case::could_not_run(Phase::Build, cause));
+            }
+            return self.record(record, totals).await;
+        }
+        let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
+        let _ = self.events.send(started).await;
+        let run = Arc::clone(run);
+        running.spawn(async move { case::execute(&run, &job).await });
+    }
+
+    async fn finish(&self, done: Result<CaseRecord, tokio::task::JoinError>, totals: &mut Totals) {
+        match done {
+            Ok(record) => self.record(record, totals).await,
+            // A panic in the engine: said aloud, and the case has no record, so that it is run again.
+            Err(error) => {
+                totals.red += 1;
+                let text = format!("the engine failed in a case, which is not counted: {error}");
+                let _ = self.events.send(RunEvent::Note { text, place: None }).await;
+            }
+        }
+    }
+
+    async fn record(&self, record: CaseRecord, totals: &mut Totals) {
+        totals.finished += 1;
+        if record.verdict().is_red() {
+            totals.red += 1;
+        }
+        let _ = self.events.send(RunEvent::CaseFinished(Box::new(record))).await;
+    }
+}
+
+impl Job {
+    /// What is fixed about a case; its expectation as the probed versions have it.
+    pub(super) fn new(run: &RunContext, case: Case) -> Self {
+        let plan = &run.plan;
+        let key = plan.key(&case);
+        let script = plan.script(&case);
+        let expected = match plan.disposition(&case) {
+            Disposition::Unsupported(missing) => Expected::Unsupported { rule: None, reason: missing.to_string() },
+            Disposition::Run => plan
+                .expected(&case, &|peer, component| run.peers.version(peer, component))
+                .unwrap_or(Expected::Passed),
+        };
+        Self {
+            id: plan.id(&case),
+            slug: plan.slug(&case),
+            axes: plan.axes(&case),
+            request: plan.request(&case),
+            client: plan.client(&case).to_owned(),
+            server: plan.server(&case).to_owned(),
+            service: plan.service(&case).to_owned(),
+            isolation: script.isolation.unwrap_or_else(|| plan.isolation(&case)),
+            script: Arc::clone(script),
+            expected,
+            key,
+            case,
+        }
+    }
+}

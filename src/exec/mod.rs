@@ -1,0 +1,178 @@
+//! Executes plans: admission, shared instances, attempts, senses, teardown. L5: reads `plan`, `peer`,
+//! `wire`, `process`; gives events, and knows nothing of who reads them.
+//!
+//! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
+//! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
+//! lane · `script` runs operations over it · `peers` prepares peers · `tls` makes certificates ·
+//! `context` is what the cases of a run have in common.
+
+mod case;
+mod context;
+mod dispatcher;
+mod lane;
+mod peers;
+mod pool;
+mod script;
+mod senses;
+mod settings;
+mod tls;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use self::context::RunContext;
+use self::dispatcher::Dispatcher;
+pub use self::dispatcher::{Stop, Totals};
+pub use self::peers::COOKIE;
+use self::peers::{Peers, PeersParts};
+use self::pool::Pool;
+pub use self::settings::Settings;
+use crate::event::RunEvent;
+use crate::peer::build::Builder;
+use crate::peer::builtin::{BuiltinClient, BuiltinServer};
+use crate::pki::Authority;
+use crate::plan::{Plan, Selection};
+use crate::process::scratch::Scratch;
+use crate::process::shim::Hub;
+use crate::process::spawner::Spawner;
+use crate::scenario::template::Renderer;
+
+/// Launched plugins and servers that are kept up although no case uses them, at least.
+const IDLE_KEPT: usize = 8;
+/// How much longer than a peer's own grace the end of a run waits for teardowns.
+const TEARDOWN_SLACK: Duration = Duration::from_secs(3);
+
+/// What is to be run.
+pub struct Engine {
+    /// Plans with the selection of each, in order.
+    pub plans: Vec<(Arc<Plan>, Selection)>,
+    /// Settings for all of them.
+    pub settings: Settings,
+    /// Where builds are kept.
+    pub cache: PathBuf,
+    /// Takes events, in order.
+    pub events: mpsc::Sender<RunEvent>,
+    /// When to stop.
+    pub stop: watch::Receiver<Stop>,
+}
+
+/// Why a run cannot even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No folder for keys and sockets.
+    #[error("the run's temporary folder cannot be made: {0}; set TMPDIR to a folder that is writable and short")]
+    Scratch(std::io::Error),
+    /// No certificate authority.
+    #[error("the run's certificate authority cannot be made: {0}")]
+    Authority(crate::pki::PkiError),
+    /// No control socket.
+    #[error("the control socket of the shim cannot be made: {0}")]
+    Hub(std::io::Error),
+    /// No spawning thread.
+    #[error("the thread that starts processes cannot be started: {0}")]
+    Spawner(std::io::Error),
+}
+
+impl Engine {
+    /// Runs everything to its end, or as far as it is let.
+    ///
+    /// # Errors
+    /// When it cannot even begin.
+    pub async fn run(self) -> Result<Totals, EngineError> {
+        let started = Instant::now();
+        let scratch = Arc::new(Scratch::new().map_err(EngineError::Scratch)?);
+        let spawner = Spawner::start().map_err(EngineError::Spawner)?;
+        let mut totals = Totals::default();
+        let mut folders = 0;
+        for (plan, selection) in &self.plans {
+            let authority = Authority::new(Some(scratch.path())).map_err(EngineError::Authority)?;
+            let hub = Hub::bind(scratch.path()).map_err(EngineError::Hub)?;
+            let run = self.context(plan, started, &scratch, &spawner, authority, hub, folders);
+            let dispatcher =
+                Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
+            let of_plan = dispatcher.run(plan.cases(selection)).await;
+            totals.finished += of_plan.finished;
+            totals.red += of_plan.red;
+            totals.interrupted |= of_plan.interrupted;
+            self.take_down(&run).await;
+            folders = run.folders.load(std::sync::atomic::Ordering::Relaxed);
+            if totals.interrupted {
+                break;
+            }
+        }
+        Ok(totals)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "called once; each part is made by the run, not by a plan")]
+    fn context(
+        &self,
+        plan: &Arc<Plan>,
+        started: Instant,
+        scratch: &Arc<Scratch>,
+        spawner: &Spawner,
+        authority: Authority,
+        hub: Hub,
+        folders: u64,
+    ) -> Arc<RunContext> {
+        let settings = self.settings.clone();
+        let scenario = plan.scenario();
+        let renderer = Renderer::new();
+        let idle = IDLE_KEPT.max(2 * settings.jobs);
+        let codecs: HashMap<_, _> = scenario
+            .services
+            .iter()
+            .map(|(name, service)| {
+                (name.clone(), crate::dynamic::Service::load(service).map(Arc::new).map_err(|e| e.to_string()))
+            })
+            .collect();
+        Arc::new(RunContext {
+            peers: Peers::new(PeersParts {
+                plan: Arc::clone(plan),
+                builder: Arc::new(Builder::new(self.cache.clone(), settings.rebuild, spawner.clone())),
+                spawner: spawner.clone(),
+                renderer: renderer.clone(),
+                events: self.events.clone(),
+                builtin_client: Arc::new(BuiltinClient::new(spawner.clone())),
+                builtin_server: Arc::new(BuiltinServer::new()),
+                require: settings.require_peers,
+                log_level: settings.peer_log_level.clone(),
+            }),
+            plan: Arc::clone(plan),
+            starts: Semaphore::new(settings.starts),
+            settings,
+            authority,
+            hub,
+            lanes: Pool::new(idle),
+            servers: Pool::new(idle),
+            renderer,
+            codecs,
+            teardown: TaskTracker::new(),
+            scratch: Arc::clone(scratch),
+            started,
+            folders: AtomicU64::new(folders),
+        })
+    }
+
+    /// Ends everything that is still up, in order, unless the user wants out at once.
+    async fn take_down(&self, run: &RunContext) {
+        run.lanes.clear();
+        run.servers.clear();
+        run.teardown.close();
+        let mut stop = self.stop.clone();
+        let in_order = async {
+            run.teardown.wait().await;
+            run.peers.end().await;
+        };
+        tokio::select! {
+            () = in_order => {}
+            () = tokio::time::sleep(run.plan.scenario().timeouts.grace + TEARDOWN_SLACK) => {}
+            _ = stop.wait_for(|s| *s == Stop::AtOnce) => {}
+        }
+    }
+}

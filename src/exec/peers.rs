@@ -1,0 +1,527 @@
+//! The peers of a run: prepared on demand (built, probed), each external one with at most one
+//! long-lived driver per role. Says at any moment whether a case's peers are ready.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+
+use super::lane::LaneRequest;
+use crate::event::{PeerCommand, PeerOutput, RunEvent};
+use crate::outcome::evidence::{Reported, Side};
+use crate::outcome::{Cause, Certainty, Phase};
+use crate::peer::build::{BuildLine, Builder, Built};
+use crate::peer::builtin::{BuiltinClient, BuiltinServer};
+use crate::peer::driver::{Driver, DriverProcess, Started};
+use crate::peer::{Client, PeerError, Server, Target};
+use crate::plan::{Case, Plan};
+use crate::process::spawn::{SpawnRequest, Spawner};
+use crate::scenario::model::{ClientWay, Command, DirectWay, MissingPeers, Peer, PluginWay};
+use crate::scenario::template::Renderer;
+
+/// go-plugin's KV examples use this cookie.
+pub const COOKIE: (&str, &str) = ("BASIC_PLUGIN", "hello");
+
+/// Whether the peers of a case can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Both are there.
+    Ready,
+    /// At least one is being prepared.
+    Pending,
+    /// One cannot be had.
+    Missing {
+        /// Why, and how to get it.
+        reason: String,
+        /// `not-run` instead of `errored`.
+        left_out: bool,
+    },
+}
+
+#[derive(Clone)]
+enum State {
+    Preparing,
+    Ready { output: Option<PathBuf>, versions: BTreeMap<String, String> },
+    Missing(String),
+}
+
+/// A plugin server's command line, ready to be launched.
+pub(super) struct Plugin {
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) cookie: (String, String),
+    /// For a shell, without the shim.
+    pub(super) shown: String,
+}
+
+/// The registry.
+pub(super) struct Peers {
+    plan: Arc<Plan>,
+    states: Arc<Mutex<HashMap<String, State>>>,
+    changed: Arc<watch::Sender<u64>>,
+    drivers: Mutex<HashMap<(String, Side), Driver>>,
+    builder: Arc<Builder>,
+    spawner: Spawner,
+    renderer: Renderer,
+    events: mpsc::Sender<RunEvent>,
+    builtin_client: Arc<BuiltinClient>,
+    builtin_server: Arc<BuiltinServer>,
+    require: bool,
+    log_level: Option<String>,
+}
+
+/// What the registry is made from.
+pub(super) struct PeersParts {
+    pub(super) plan: Arc<Plan>,
+    pub(super) builder: Arc<Builder>,
+    pub(super) spawner: Spawner,
+    pub(super) renderer: Renderer,
+    pub(super) events: mpsc::Sender<RunEvent>,
+    pub(super) builtin_client: Arc<BuiltinClient>,
+    pub(super) builtin_server: Arc<BuiltinServer>,
+    pub(super) require: bool,
+    pub(super) log_level: Option<String>,
+}
+
+impl Peers {
+    pub(super) fn new(parts: PeersParts) -> Self {
+        let PeersParts {
+            plan,
+            builder,
+            spawner,
+            renderer,
+            events,
+            builtin_client,
+            builtin_server,
+            require,
+            log_level,
+        } = parts;
+        Self {
+            plan,
+            states: Arc::default(),
+            changed: Arc::new(watch::channel(0).0),
+            drivers: Mutex::default(),
+            builder,
+            spawner,
+            renderer,
+            events,
+            builtin_client,
+            builtin_server,
+            require,
+            log_level,
+        }
+    }
+
+    /// Changes when a peer became ready, or turned out to be missing.
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Whether a case can be executed now; starts to prepare what is not there yet.
+    pub(super) fn readiness(&self, case: &Case) -> Readiness {
+        let mut answer = Readiness::Ready;
+        for name in [self.plan.client(case), self.plan.server(case)] {
+            match self.state(name) {
+                State::Ready { .. } => {}
+                State::Preparing => {
+                    if answer == Readiness::Ready {
+                        answer = Readiness::Pending;
+                    }
+                }
+                State::Missing(reason) => {
+                    let left_out =
+                        !self.require && self.plan.scenario().missing_peers == MissingPeers::LeaveOut;
+                    answer = Readiness::Missing { reason, left_out };
+                }
+            }
+        }
+        answer
+    }
+
+    /// A probed version; `self` is the peer's own.
+    pub(super) fn version(&self, peer: &str, component: &str) -> Option<String> {
+        match lock(&self.states).get(peer) {
+            Some(State::Ready { versions, .. }) => versions.get(component).cloned(),
+            _ => None,
+        }
+    }
+
+    fn state(&self, name: &str) -> State {
+        let mut states = lock(&self.states);
+        if let Some(state) = states.get(name) {
+            return state.clone();
+        }
+        let Some(peer) = self.plan.scenario().peers.get(name) else {
+            return State::Missing(format!("no peer `{name}`"));
+        };
+        if peer.build.is_none() && peer.versions.is_empty() {
+            let versions = BTreeMap::from([("self".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+            let ready = State::Ready { output: None, versions };
+            states.insert(name.to_owned(), ready.clone());
+            return ready;
+        }
+        states.insert(name.to_owned(), State::Preparing);
+        drop(states);
+        self.prepare(peer.clone());
+        State::Preparing
+    }
+
+    /// Builds and probes in the background; cases of other peers run meanwhile.
+    fn prepare(&self, peer: Peer) {
+        let builder = Arc::clone(&self.builder);
+        let events = self.events.clone();
+        let states = Arc::clone(&self.states);
+        let changed = Arc::clone(&self.changed);
+        let missing_left_out = !self.require && self.plan.scenario().missing_peers == MissingPeers::LeaveOut;
+        let drivers = self.drivers_of(&peer);
+        tokio::spawn(async move {
+            let state = match build(&builder, &peer, &events).await {
+                Ok(built) => {
+                    let versions = built.versions.clone();
+                    let event = RunEvent::PeerVersions { peer: peer.name.clone(), versions: versions.clone() };
+                    let _ = events.send(event).await;
+                    State::Ready { output: built.output, versions }
+                }
+                Err(reason) => {
+                    let event = RunEvent::PeerMissing {
+                        peer: peer.name.clone(),
+                        reason: reason.clone(),
+                        left_out: missing_left_out,
+                    };
+                    let _ = events.send(event).await;
+                    State::Missing(reason)
+                }
+            };
+            let ready = matches!(state, State::Ready { .. });
+            lock(&states).insert(peer.name.clone(), state);
+            changed.send_modify(|n| *n += 1);
+            if ready {
+                // A slow starter begins now, not with its first case.
+                for driver in drivers {
+                    let _ = driver.warm().await;
+                }
+            }
+        });
+    }
+
+    fn drivers_of(&self, peer: &Peer) -> Vec<Driver> {
+        let mut drivers = Vec::new();
+        if let Some(client) = &peer.client
+            && let ClientWay::Driver(command) = &client.way
+        {
+            drivers.push(self.driver(peer, Side::Client, command));
+        }
+        drivers
+    }
+
+    fn driver(&self, peer: &Peer, side: Side, command: &Command) -> Driver {
+        let mut drivers = lock(&self.drivers);
+        drivers
+            .entry((peer.name.clone(), side))
+            .or_insert_with(|| {
+                let name = format!("{} {}", role(side), peer.name);
+                let spawner = self.spawner.clone();
+                let states = Arc::clone(&self.states);
+                let renderer = self.renderer.clone();
+                let (peer, command) = (peer.clone(), command.clone());
+                let log_level = self.log_level.clone();
+                Driver::new(
+                    &name,
+                    Arc::new(move || {
+                        let output = output_of(&states, &peer.name);
+                        let rendered = render(&renderer, &peer, &command, &Map::new(), output);
+                        let spawner = spawner.clone();
+                        let log_level = log_level.clone();
+                        let folder = peer.folder.clone();
+                        Box::pin(async move {
+                            let (argv, mut env) = rendered?;
+                            env.extend(log_level.map(|level| ("LOG_LEVEL".to_owned(), level)));
+                            start(&spawner, argv, env, folder).await
+                        })
+                    }),
+                )
+            })
+            .clone()
+    }
+
+    /// The client role of a peer.
+    pub(super) fn client(&self, name: &str) -> Result<Arc<dyn Client>, PeerError> {
+        let peer = self.peer(name)?;
+        match &peer.client {
+            Some(role) => Ok(match &role.way {
+                ClientWay::Builtin => Arc::clone(&self.builtin_client) as Arc<dyn Client>,
+                ClientWay::Driver(command) => Arc::new(self.driver(peer, Side::Client, command)),
+            }),
+            None => Err(cannot(&format!("peer `{name}` has no client role"))),
+        }
+    }
+
+    /// The server role of a peer, for direct launch.
+    pub(super) fn server(&self, name: &str) -> Result<Arc<dyn Server>, PeerError> {
+        let peer = self.peer(name)?;
+        match peer.server.as_ref().and_then(|role| role.direct.as_ref()) {
+            Some(DirectWay::Builtin) => Ok(Arc::clone(&self.builtin_server) as Arc<dyn Server>),
+            Some(DirectWay::Driver(command)) => Ok(Arc::new(self.driver(peer, Side::Server, command))),
+            Some(DirectWay::Attach(_)) => Err(cannot(&format!("peer `{name}` runs already, it is not started"))),
+            None => Err(cannot(&format!("peer `{name}` has no server that can be started directly"))),
+        }
+    }
+
+    /// The address of a server that runs already.
+    pub(super) fn attached(&self, name: &str) -> Option<Result<Target, PeerError>> {
+        let peer = self.peer(name).ok()?;
+        let Some(DirectWay::Attach(address)) = peer.server.as_ref().and_then(|role| role.direct.as_ref()) else {
+            return None;
+        };
+        Some(match address.strip_prefix("unix:") {
+            Some(path) => Ok(Target::Unix(path.into())),
+            None => std::net::ToSocketAddrs::to_socket_addrs(address)
+                .ok()
+                .and_then(|mut found| found.next())
+                .map(Target::Tcp)
+                .ok_or_else(|| cannot(&format!("`{address}` of peer `{name}` is no HOST:PORT that can be resolved"))),
+        })
+    }
+
+    /// The plugin program of a peer with everything that the case asks of it.
+    pub(super) fn plugin(&self, name: &str, request: &LaneRequest<'_>) -> Result<Plugin, PeerError> {
+        let peer = self.peer(name)?;
+        let way = peer
+            .server
+            .as_ref()
+            .and_then(|role| role.plugin.as_ref())
+            .ok_or_else(|| cannot(&format!("peer `{name}` has no plugin server")))?;
+        let storage = request.folder.join("storage");
+        std::fs::create_dir_all(&storage)
+            .map_err(|e| cannot(&format!("the storage folder of `{name}` cannot be made: {e}")))?;
+        let output = output_of(&self.states, name);
+        let (argv, mut env) = match way {
+            PluginWay::Run(command) => {
+                render(&self.renderer, peer, command, &request.context, output).map_err(|e| cannot(&e))?
+            }
+            PluginWay::Builtin { args } => {
+                let args = args
+                    .iter()
+                    .map(|arg| self.renderer.text(arg, &request.context).map_err(|e| cannot(&e.to_string())))
+                    .collect::<Result<Vec<_>, _>>()?;
+                (builtin_plugin(request, args)?, Vec::new())
+            }
+        };
+        if !env.iter().any(|(key, _)| key == "KV_STORAGE_DIR") {
+            env.push(("KV_STORAGE_DIR".into(), storage.to_string_lossy().into_owned()));
+        }
+        if let Some(level) = &self.log_level {
+            env.push(("LOG_LEVEL".into(), level.clone()));
+        }
+        let mut shown = format!("{}={}", COOKIE.0, COOKIE.1);
+        for (key, value) in &env {
+            shown.push_str(&format!(" {key}={}", quote(value)));
+        }
+        for arg in &argv {
+            shown.push(' ');
+            shown.push_str(&quote(arg));
+        }
+        Ok(Plugin { argv, env, cookie: (COOKIE.0.into(), COOKIE.1.into()), shown })
+    }
+
+    /// How a peer is run, for people.
+    pub(super) fn command(&self, name: &str, side: Side) -> PeerCommand {
+        let shown = self.peer(name).ok().and_then(|peer| {
+            let command = match side {
+                Side::Client => match &peer.client.as_ref()?.way {
+                    ClientWay::Driver(command) => command,
+                    ClientWay::Builtin => return None,
+                },
+                Side::Server => match peer.server.as_ref()?.direct.as_ref()? {
+                    DirectWay::Driver(command) => command,
+                    DirectWay::Attach(address) => return Some(format!("running already at {address}")),
+                    DirectWay::Builtin => return None,
+                },
+            };
+            let output = output_of(&self.states, name);
+            let (argv, env) = render(&self.renderer, peer, command, &Map::new(), output).ok()?;
+            let env = env.iter().map(|(k, v)| format!("{k}={}", quote(v)));
+            Some(env.chain(argv.iter().map(|a| quote(a))).collect::<Vec<_>>().join(" "))
+        });
+        PeerCommand {
+            role: format!("{} {name}", role(side)),
+            command: shown.unwrap_or_else(|| "built in".into()),
+        }
+    }
+
+    /// Whether a role is played inside this process.
+    pub(super) fn is_builtin(&self, name: &str, side: Side) -> bool {
+        self.peer(name).is_ok_and(|peer| match side {
+            Side::Client => peer.client.as_ref().is_some_and(|c| matches!(c.way, ClientWay::Builtin)),
+            Side::Server => {
+                peer.server.as_ref().is_some_and(|s| matches!(s.direct, Some(DirectWay::Builtin)))
+            }
+        })
+    }
+
+    /// What a role's driver wrote to stderr; it serves other cases too.
+    pub(super) async fn output(&self, name: &str, side: Side) -> Vec<PeerOutput> {
+        let driver = lock(&self.drivers).get(&(name.to_owned(), side)).cloned();
+        let Some(driver) = driver else { return Vec::new() };
+        let text = driver.stderr().await;
+        if text.is_empty() {
+            return Vec::new();
+        }
+        vec![PeerOutput { role: format!("{} {name}", role(side)), stream: "stderr".into(), text, shared: true }]
+    }
+
+    /// Both sides' output.
+    pub(super) async fn outputs(&self, client: &str, server: &str) -> Vec<PeerOutput> {
+        let mut output = self.output(client, Side::Client).await;
+        output.extend(self.output(server, Side::Server).await);
+        output
+    }
+
+    /// Ends all drivers.
+    pub(super) async fn end(&self) {
+        let drivers: Vec<_> = lock(&self.drivers).drain().map(|(_, driver)| driver).collect();
+        futures::future::join_all(drivers.iter().map(Driver::end)).await;
+    }
+
+    fn peer(&self, name: &str) -> Result<&Peer, PeerError> {
+        self.plan.scenario().peers.get(name).ok_or_else(|| cannot(&format!("no peer `{name}`")))
+    }
+}
+
+async fn build(builder: &Builder, peer: &Peer, events: &mpsc::Sender<RunEvent>) -> Result<Built, String> {
+    let started = std::time::Instant::now();
+    let line_events = events.clone();
+    let name = peer.name.clone();
+    let on_line = move |line: BuildLine| {
+        let event = match line {
+            BuildLine::Started { command } => RunEvent::BuildStarted { peer: name.clone(), command },
+            BuildLine::Output { line } => RunEvent::BuildOutput { peer: name.clone(), line },
+            BuildLine::Waiting { text } => RunEvent::Note { text, place: None },
+        };
+        let _ = line_events.try_send(event);
+    };
+    let built = builder.build(peer, on_line).await;
+    let error = built.as_ref().err().map(ToString::to_string);
+    let finished = RunEvent::BuildFinished {
+        peer: peer.name.clone(),
+        cached: built.as_ref().is_ok_and(|b| b.cached),
+        error: error.clone(),
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    if peer.build.is_some() {
+        let _ = events.send(finished).await;
+    }
+    built.map_err(|e| e.to_string())
+}
+
+fn output_of(states: &Mutex<HashMap<String, State>>, name: &str) -> Option<PathBuf> {
+    match lock(states).get(name) {
+        Some(State::Ready { output, .. }) => output.clone(),
+        _ => None,
+    }
+}
+
+/// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
+/// serves cases with and without it.
+fn render(
+    renderer: &Renderer,
+    peer: &Peer,
+    command: &Command,
+    context: &Map<String, Value>,
+    output: Option<PathBuf>,
+) -> Result<(Vec<String>, Vec<(String, String)>), String> {
+    let mut context = context.clone();
+    context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
+    context.insert("peer_folder".into(), peer.folder.to_string_lossy().into_owned().into());
+    let text = |template: &String| {
+        renderer.text(template, &context).map_err(|e| format!("a command of peer `{}`: {e}", peer.name))
+    };
+    let mut argv = command.run.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    if let Some(program) = argv.first_mut()
+        && program.contains('/')
+        && !program.starts_with('/')
+    {
+        *program = peer.folder.join(&*program).to_string_lossy().into_owned();
+    }
+    let mut env = Vec::new();
+    for (key, value) in &command.env {
+        let value = text(value)?;
+        if !value.is_empty() {
+            env.push((key.clone(), value));
+        }
+    }
+    Ok((argv, env))
+}
+
+/// This program as a plugin server.
+fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<String>, PeerError> {
+    let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
+    let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), "kv".into()];
+    let value = |name: &str| request.context.get(name).and_then(Value::as_str).filter(|v| !v.is_empty());
+    for (flag, name) in [
+        ("--transport", "transport"),
+        ("--tls", "tls"),
+        ("--key-type", "key"),
+        ("--cert", "tls_cert"),
+        ("--key", "tls_key"),
+        ("--ca", "tls_client_ca"),
+        ("--tls-version", "tls_version"),
+        ("--group", "group"),
+    ] {
+        if let Some(value) = value(name) {
+            argv.extend([flag.to_owned(), value.to_owned()]);
+        }
+    }
+    argv.extend(args);
+    Ok(argv)
+}
+
+async fn start(
+    spawner: &Spawner,
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+    folder: PathBuf,
+) -> Result<Started, String> {
+    let request = SpawnRequest { argv, env, folder: Some(folder), ..SpawnRequest::default() };
+    let mut spawned = spawner.spawn(request).await.map_err(|e| e.to_string())?;
+    let (Some(stdin), Some(stdout)) = (spawned.take_stdin(), spawned.take_stdout()) else {
+        return Err("its pipes could not be had".into());
+    };
+    let process = spawned.watch();
+    Ok(Started { stdin: Box::new(stdin), stdout: Box::new(stdout), process: process as Arc<dyn DriverProcess> })
+}
+
+/// Quotes a word for a POSIX shell.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+const fn role(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    }
+}
+
+/// The harness cannot do what the plan says it could.
+fn cannot(text: &str) -> PeerError {
+    PeerError {
+        reported: Reported {
+            phase: Some(Phase::Spawn),
+            error: text.into(),
+            native: None,
+            status: None,
+            cause: Some(Cause { code: "spawn.impossible".into(), certainty: Certainty::Observed, text: text.into() }),
+        },
+        refused: false,
+        harness: true,
+        timed_out: false,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

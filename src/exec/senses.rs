@@ -1,0 +1,111 @@
+//! What the engine sees of one connection between two peers: the relay, the shim's messages, the
+//! handshake line, the server's own account. Collects, and tells when a failure is certain.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::outcome::diagnose::{self, Diagnosis};
+use crate::outcome::evidence::{ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, Reported};
+use crate::peer::Served;
+use crate::wire::Relay;
+
+/// Senses of one lane; shared by the cases on it.
+pub(super) struct Senses {
+    relay: Mutex<Option<Arc<Relay>>>,
+    handshake: Mutex<Option<HandshakeReport>>,
+    processes: Mutex<Vec<ProcessReport>>,
+    served: Option<Arc<dyn Served>>,
+    known: Known,
+    changed: watch::Sender<u64>,
+}
+
+impl Senses {
+    pub(super) fn new(known: Known, served: Option<Arc<dyn Served>>) -> Arc<Self> {
+        Arc::new(Self {
+            relay: Mutex::default(),
+            handshake: Mutex::default(),
+            processes: Mutex::default(),
+            served,
+            known,
+            changed: watch::channel(0).0,
+        })
+    }
+
+    /// Looks through this relay from now on, and wakes whoever waits when it sees something.
+    pub(super) fn look_through(self: &Arc<Self>, relay: Arc<Relay>) {
+        *lock(&self.relay) = Some(Arc::clone(&relay));
+        let mut seen = relay.changed();
+        let senses = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while seen.changed().await.is_ok() {
+                let Some(senses) = senses.upgrade() else { return };
+                senses.changed.send_modify(|n| *n += 1);
+            }
+        });
+    }
+
+    pub(super) fn handshake(&self, report: HandshakeReport) {
+        *lock(&self.handshake) = Some(report);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Adds to the handshake report, whether or not a line came yet.
+    pub(super) fn amend_handshake(&self, amend: impl FnOnce(&mut HandshakeReport)) {
+        amend(lock(&self.handshake).get_or_insert_with(HandshakeReport::default));
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    pub(super) fn process(&self, report: ProcessReport) {
+        let mut processes = lock(&self.processes);
+        processes.retain(|p| p.argv != report.argv || p.side != report.side || p.exit.is_some());
+        processes.push(report);
+        drop(processes);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Whether anything can be sensed at all: two built-in peers in this process tell everything
+    /// themselves.
+    pub(super) fn is_blind(&self) -> bool {
+        lock(&self.relay).is_none() && lock(&self.processes).is_empty() && lock(&self.handshake).is_none()
+    }
+
+    /// Everything seen so far, with the client's account of a failure.
+    pub(super) fn evidence(&self, client: Option<Reported>) -> Evidence {
+        let server = self
+            .served
+            .as_ref()
+            .and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.failure));
+        Evidence {
+            wire: lock(&self.relay).as_ref().map(|r| r.reports()).unwrap_or_default(),
+            handshake: lock(&self.handshake).clone(),
+            processes: lock(&self.processes).clone(),
+            client,
+            server,
+            known: self.known.clone(),
+        }
+    }
+
+    /// What the server's end knows of its connections.
+    pub(super) fn server_facts(&self) -> Option<ConnectionFacts> {
+        self.served.as_ref().and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.facts))
+    }
+
+    /// Resolves when a failure is certain, whatever the client still hopes for.
+    pub(super) async fn certain(&self) -> Diagnosis {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(diagnosis) = diagnose::certain(&self.evidence(None)) {
+                return diagnosis;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
