@@ -35,10 +35,12 @@ struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// A self-signed leaf that is its own root.
+/// A self-signed leaf that is its own root, with a name of its own.
 fn identity() -> Identity {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, hex::encode(key.public_key_raw()));
+    let cert = params.self_signed(&key).unwrap();
     Identity { cert: cert.der().clone(), key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
 }
 
