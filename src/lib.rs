@@ -9,3 +9,4 @@ pub mod plan;
 pub mod peer;
 pub mod pki;
 pub mod scenario;
+pub mod wire;

@@ -39,6 +39,21 @@ pub struct Evidence {
     /// Facts that the engine knows because it issued the certificates or owns an end.
     #[serde(default)]
     pub known: Known,
+    /// The budget that ran out, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<RanOut>,
+}
+
+/// A budget that ran out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RanOut {
+    /// The phase in which the engine was waiting, as far as it knows.
+    pub phase: Phase,
+    /// What was being waited for, as the last segment of a cause code: `handshake-line`, `ready`,
+    /// `connection`, `reply`, `message`, `case`.
+    pub waiting_for: String,
+    /// The budget in milliseconds.
+    pub budget_ms: u64,
 }
 
 /// A peer's own account of a failure.
@@ -128,6 +143,9 @@ pub struct ClientHello {
     pub versions: Vec<u16>,
     /// Offered groups.
     pub groups: Vec<u16>,
+    /// Groups for which a key share was sent along (TLS 1.3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_shares: Vec<u16>,
     /// Offered signature schemes.
     pub signature_schemes: Vec<u16>,
     /// Offered cipher suites.
@@ -166,6 +184,9 @@ pub struct WireReport {
     /// The client's offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_hello: Option<ClientHello>,
+    /// The group that a `HelloRetryRequest` asked for (TLS 1.3), if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_group: Option<u16>,
     /// The server's choices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_hello: Option<ServerHello>,
@@ -178,6 +199,10 @@ pub struct WireReport {
     /// The client's leaf, where visible (TLS 1.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert: Option<CertFacts>,
+    /// Whether the client sent a certificate: seen under TLS 1.2, deduced from the length of its
+    /// first encrypted record under TLS 1.3; `None` while it has sent neither that nor a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert_shown: Option<bool>,
     /// Alerts, in order, bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<Alert>,
@@ -202,6 +227,55 @@ pub struct WireReport {
     pub server_bytes: u64,
     /// Microseconds from accept to the last event.
     pub elapsed_us: u64,
+}
+
+impl WireReport {
+    /// A connection of which nothing has been seen yet.
+    #[must_use]
+    pub const fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            refused: None,
+            client_opening: Opening::Nothing,
+            server_opening: Opening::Nothing,
+            client_hello: None,
+            retry_group: None,
+            server_hello: None,
+            certificate_request: false,
+            server_cert: None,
+            client_cert: None,
+            client_cert_shown: None,
+            alerts: Vec::new(),
+            client_records: Vec::new(),
+            server_records: Vec::new(),
+            established: None,
+            closed_by: None,
+            reset: false,
+            client_bytes: 0,
+            server_bytes: 0,
+            elapsed_us: 0,
+        }
+    }
+}
+
+impl Side {
+    /// The one across.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
+    /// `client` or `server`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
 }
 
 /// What became of the go-plugin handshake line.

@@ -1,0 +1,20 @@
+//! The relay between client and server, and the passive reader of what passes through it. L3.
+//! Produces `outcome::evidence::WireReport`; started by `exec` for every instance.
+
+mod conversation;
+mod relay;
+mod socket;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use conversation::Conversation;
+pub use relay::{Mark, Relay};
+pub use socket::Endpoint;
+
+use crate::outcome::evidence::CertFacts;
+
+/// Reads a certificate's DER; `None` when it is no certificate. A plain function, so that this
+/// module needs no X.509 of its own.
+pub type CertReader = fn(&[u8]) -> Option<CertFacts>;

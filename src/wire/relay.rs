@@ -1,0 +1,346 @@
+//! The relay: a listener of its own in front of a server, passing bytes both ways unchanged while
+//! `conversation` reads along. One task per connection, two buffers, no queue: a side that does not
+//! read stops the other one. When the handshake is over, or it is no TLS, reading along ends and
+//! what remains is a plain copy.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::socket::{Listener, Socket};
+use super::{CertReader, Conversation, Endpoint};
+use crate::axis::values::Transport;
+use crate::outcome::evidence::{Side, WireReport};
+
+/// Reports kept of the oldest connections of a relay.
+const KEEP_FIRST: usize = 4;
+/// Reports kept of the newest ones.
+const KEEP_LAST: usize = 28;
+/// Bytes of the buffer of one direction.
+const BUFFER: usize = 16 * 1024;
+/// How long the server has to accept. Loopback answers at once, a full backlog does not.
+const DIAL_BUDGET: Duration = Duration::from_secs(5);
+/// Pause after a failed accept (out of file descriptors): there is no event for it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Not closed yet.
+const OPEN: u64 = u64::MAX;
+
+/// A running relay. Dropping it ends every connection and removes its socket.
+#[derive(Debug)]
+pub struct Relay {
+    address: Endpoint,
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+/// A point in a relay's life, see [`Relay::mark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    opened: u64,
+    closed: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Endpoint,
+    certs: CertReader,
+    ledger: Mutex<Ledger>,
+    changes: watch::Sender<u64>,
+}
+
+/// The connections that are remembered: the first few and the last few.
+#[derive(Debug, Default)]
+struct Ledger {
+    first: Vec<Arc<Slot>>,
+    last: VecDeque<Arc<Slot>>,
+    opened: u64,
+    closed: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Slot {
+    /// Its number, from 0.
+    number: u64,
+    accepted: Instant,
+    conversation: Mutex<Conversation>,
+    /// The conversation still wants bytes.
+    reading: AtomicBool,
+    /// Its place in the order of closing; [`OPEN`] before.
+    closed: AtomicU64,
+    client_bytes: AtomicU64,
+    server_bytes: AtomicU64,
+    last_event_us: AtomicU64,
+}
+
+impl Relay {
+    /// Listens on `transport` (loopback TCP, or a socket in `folder`, which must exist) and passes
+    /// every connection on to `target`. Needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// When it cannot listen: no port, no folder, or a folder whose name is too long for a unix
+    /// socket.
+    pub fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
+        let listener = Listener::bind(transport, folder)?;
+        let address = listener.endpoint()?;
+        let shared = Arc::new(Shared {
+            target,
+            certs,
+            ledger: Mutex::default(),
+            changes: watch::Sender::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Ok(Self { address, shared, task })
+    }
+
+    /// Where clients are to dial.
+    #[must_use]
+    pub const fn address(&self) -> &Endpoint {
+        &self.address
+    }
+
+    /// Where it passes connections on to.
+    #[must_use]
+    pub fn target(&self) -> &Endpoint {
+        &self.shared.target
+    }
+
+    /// How many connections were accepted so far; all of them count, not only those remembered.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.ledger().opened
+    }
+
+    /// What is known of the connections, oldest first: the first four and the last 28.
+    #[must_use]
+    pub fn reports(&self) -> Vec<WireReport> {
+        self.reports_since(Mark { opened: 0, closed: 0 })
+    }
+
+    /// Remembers this point: [`Relay::reports_since`] gives what concerns the time after it.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let ledger = self.shared.ledger();
+        Mark { opened: ledger.opened, closed: ledger.closed }
+    }
+
+    /// The reports of connections that were opened after `mark`, and of those that were open at
+    /// it: a shared connection may carry the calls of many cases, and break under one of them.
+    #[must_use]
+    pub fn reports_since(&self, mark: Mark) -> Vec<WireReport> {
+        let slots: Vec<Arc<Slot>> = {
+            let ledger = self.shared.ledger();
+            let wanted = |slot: &&Arc<Slot>| {
+                slot.number >= mark.opened || slot.closed.load(Ordering::Acquire) >= mark.closed
+            };
+            ledger.first.iter().chain(&ledger.last).filter(wanted).cloned().collect()
+        };
+        slots.iter().map(|slot| slot.report()).collect()
+    }
+
+    /// Tells of changes that may decide a case: a connection, what a side speaks, a handshake
+    /// message, an alert, the end of the handshake, a close. Never of mere bytes. Take it before
+    /// looking at the reports, then wait with `changed()`; it fails when the relay is gone.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Arc<Slot> {
+        let mut ledger = self.ledger();
+        let slot = Arc::new(Slot {
+            number: ledger.opened,
+            accepted: Instant::now(),
+            conversation: Mutex::new(Conversation::new(self.target.transport(), self.certs)),
+            reading: AtomicBool::new(true),
+            closed: AtomicU64::new(OPEN),
+            client_bytes: AtomicU64::new(0),
+            server_bytes: AtomicU64::new(0),
+            last_event_us: AtomicU64::new(0),
+        });
+        ledger.opened += 1;
+        if ledger.first.len() < KEEP_FIRST {
+            ledger.first.push(Arc::clone(&slot));
+        } else {
+            if ledger.last.len() >= KEEP_LAST {
+                ledger.last.pop_front();
+            }
+            ledger.last.push_back(Arc::clone(&slot));
+        }
+        slot
+    }
+
+    fn close(&self, slot: &Slot) {
+        let mut ledger = self.ledger();
+        slot.closed.store(ledger.closed, Ordering::Release);
+        ledger.closed += 1;
+    }
+
+    fn tell(&self) {
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+impl Slot {
+    fn conversation(&self) -> MutexGuard<'_, Conversation> {
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn event(&self) {
+        let us = u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_event_us.store(us, Ordering::Relaxed);
+    }
+
+    fn report(&self) -> WireReport {
+        let mut report = self.conversation().report().clone();
+        report.client_bytes = self.client_bytes.load(Ordering::Relaxed);
+        report.server_bytes = self.server_bytes.load(Ordering::Relaxed);
+        report.elapsed_us = self.last_event_us.load(Ordering::Relaxed);
+        report
+    }
+
+    fn bytes(&self, side: Side, bytes: &[u8], shared: &Shared) {
+        let counter = match side {
+            Side::Client => &self.client_bytes,
+            Side::Server => &self.server_bytes,
+        };
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if !self.reading.load(Ordering::Relaxed) {
+            return;
+        }
+        let changed = {
+            let mut conversation = self.conversation();
+            let changed = conversation.bytes(side, bytes);
+            self.reading.store(!conversation.is_read(), Ordering::Relaxed);
+            changed
+        };
+        if changed {
+            self.event();
+            shared.tell();
+        }
+    }
+
+    fn ended(&self, side: Side, reset: bool, shared: &Shared) {
+        if self.conversation().ended(side, reset) {
+            self.event();
+            shared.tell();
+        }
+    }
+}
+
+async fn accept(listener: Listener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(client) => {
+                    connections.spawn(connection(client, Arc::clone(&shared)));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(client: Socket, shared: Arc<Shared>) {
+    let slot = shared.open();
+    match tokio::time::timeout(DIAL_BUDGET, Socket::dial(&shared.target)).await {
+        Ok(Ok(server)) => {
+            shared.tell();
+            pass(&client, &server, &slot, &shared).await;
+            drop(server);
+        }
+        failed => {
+            let why = match failed {
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("not accepted within {} s", DIAL_BUDGET.as_secs()),
+            };
+            slot.conversation().refused(format!("{}: {why}", shared.target));
+            slot.event();
+            client.close_with_reset();
+        }
+    }
+    shared.close(&slot);
+    // The sockets are closed before anybody is told that the connection is over.
+    drop(client);
+    shared.tell();
+}
+
+/// How one direction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// The sender ended it in order, and that was passed on.
+    Ended,
+    /// The sender reset it.
+    Reset,
+    /// The receiver takes no more.
+    Refused,
+}
+
+async fn pass(client: &Socket, server: &Socket, slot: &Slot, shared: &Shared) {
+    let up = flow(client, server, Side::Client, slot, shared);
+    let down = flow(server, client, Side::Server, slot, shared);
+    tokio::pin!(up, down);
+    let (mut up_end, mut down_end) = (None, None);
+    // After a refusal the other direction is read to its end: what the receiver said before it
+    // went (an alert) must still arrive. A reset ends both at once.
+    while up_end.is_none() || down_end.is_none() {
+        tokio::select! {
+            end = &mut up, if up_end.is_none() => up_end = Some(end),
+            end = &mut down, if down_end.is_none() => down_end = Some(end),
+        }
+        if up_end == Some(Flow::Reset) || down_end == Some(Flow::Reset) {
+            break;
+        }
+    }
+    if matches!(down_end, Some(Flow::Reset)) || up_end == Some(Flow::Refused) {
+        client.close_with_reset();
+    }
+    if matches!(up_end, Some(Flow::Reset)) || down_end == Some(Flow::Refused) {
+        server.close_with_reset();
+    }
+}
+
+async fn flow(from: &Socket, to: &Socket, side: Side, slot: &Slot, shared: &Shared) -> Flow {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        tokio::task::coop::consume_budget().await;
+        match from.read(&mut buffer).await {
+            Ok(0) => {
+                slot.ended(side, false, shared);
+                to.end_writing();
+                return Flow::Ended;
+            }
+            Ok(n) => {
+                slot.bytes(side, &buffer[..n], shared);
+                if to.write_all(&buffer[..n]).await.is_err() {
+                    return Flow::Refused;
+                }
+            }
+            Err(_) => {
+                slot.ended(side, true, shared);
+                return Flow::Reset;
+            }
+        }
+    }
+}
