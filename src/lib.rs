@@ -9,3 +9,6 @@ pub mod plan;
 pub mod peer;
 pub mod pki;
 pub mod scenario;
+pub mod transport;
+pub mod handshake;
+pub mod cli;
