@@ -10,3 +10,6 @@ pub mod peer;
 pub mod pki;
 pub mod scenario;
 pub mod wire;
+pub mod transport;
+pub mod handshake;
+pub mod cli;

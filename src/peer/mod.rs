@@ -1,56 +1,18 @@
 //! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
 
 pub mod driver;
+pub mod builtin;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::axis::values::{Group, TlsMode, TlsVersion, Transport};
+use crate::axis::values::Transport;
 use crate::outcome::GrpcStatus;
 use crate::outcome::evidence::{ConnectionFacts, Reported};
-use crate::pki::Identity;
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// `HOST:PORT`.
-    Tcp(std::net::SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl Target {
-    /// Its family.
-    #[must_use]
-    pub const fn transport(&self) -> Transport {
-        match self {
-            Self::Tcp(_) => Transport::Tcp,
-            Self::Unix(_) => Transport::Unix,
-        }
-    }
-}
-
-/// What one side is to do about TLS. Cheap to clone; equal requests share their rustls configs.
-#[derive(Debug, Clone)]
-pub struct TlsSpec {
-    /// `none`, `server`, `mutual` or `auto`.
-    pub mode: TlsMode,
-    /// Certificates to trust, under `server` and `mutual`.
-    pub ca: Option<Arc<Identity>>,
-    /// The certificate to present: the server's, or the client's under `mutual`. Under `auto` a
-    /// side that is asked for a key type is given one here, otherwise it makes its own.
-    pub identity: Option<Arc<Identity>>,
-    /// Exactly this version, when given.
-    pub version: Option<TlsVersion>,
-    /// Exactly this group, when given.
-    pub group: Option<Group>,
-    /// The name to verify, normally `localhost`.
-    pub server_name: String,
-}
+pub use crate::transport::{Target, TlsSpec};
 
 /// Why a peer could not do what it was asked, in its own words. What it means is `diagnose`'s business.
 #[derive(Debug, Clone)]

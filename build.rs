@@ -1,0 +1,27 @@
+//! Compiles `proto/` without protoc: protox parses, tonic's generator writes the Rust, and the
+//! descriptors are kept for reflection and for messages as JSON.
+
+use std::path::PathBuf;
+
+/// Everything the built-in peers serve, relative to `proto/`.
+const FILES: &[&str] = &[
+    "kv.proto",
+    "plugin/grpc_broker.proto",
+    "plugin/grpc_controller.proto",
+    "plugin/grpc_stdio.proto",
+    "grpc/health/v1/health.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_files(FILES)?;
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".proto")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
