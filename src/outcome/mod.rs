@@ -3,9 +3,12 @@
 
 pub mod evidence;
 pub mod diagnose;
+mod matching;
 mod verdict;
+mod words;
 
-pub use verdict::{Verdict, verdict};
+pub use matching::Mismatch;
+pub use verdict::{Judgement, Verdict, Why, explain, judge, verdict};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
