@@ -115,6 +115,9 @@ pub struct RunHeader {
     /// Labels of the scenario.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// A case longer than this many milliseconds is called slow (`timeouts.slow`); 0 means never.
+    #[serde(default)]
+    pub slow_ms: u64,
 }
 
 /// What reports say of a limitation.
