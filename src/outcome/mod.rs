@@ -1,8 +1,8 @@
 //! What happened, what was expected, and what follows: observation × expectation → verdict.
 //! Pure: no clock, no I/O. L2.
 
-pub mod evidence;
 pub mod diagnose;
+pub mod evidence;
 mod matching;
 mod verdict;
 mod words;

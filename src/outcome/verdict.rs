@@ -206,7 +206,9 @@ pub fn judge<'a>(
         !std::ptr::eq(*seen, last) && (last.ending == Ending::Passed || as_expected(expected, seen).is_err())
     });
     let (verdict, why) = match blemish {
-        Some(before) => settle_retry(expected, verdict, why, flaky_allowed, Why::OnlyOnRetry { attempt: count, before }),
+        Some(before) => {
+            settle_retry(expected, verdict, why, flaky_allowed, Why::OnlyOnRetry { attempt: count, before })
+        }
         None => (verdict, why),
     };
     Judgement { verdict, deciding: Some(last), why }
@@ -323,7 +325,9 @@ impl fmt::Display for Why<'_> {
                     Some(FactReading { effective: Effective::NotObservable, .. }) => {
                         f.write_str("but its effective value could not be observed")
                     }
-                    Some(FactReading { requested: Some(asked), .. }) => write!(f, "and {fact} was {asked} as asked for"),
+                    Some(FactReading { requested: Some(asked), .. }) => {
+                        write!(f, "and {fact} was {asked} as asked for")
+                    }
                     _ => write!(f, "but this case asks for no {fact}"),
                 }
             }

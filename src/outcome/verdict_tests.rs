@@ -176,7 +176,8 @@ fn row_refused_by_peer_is_unsupported_and_hides_no_failure() {
 #[test]
 fn row_not_executed() {
     for expected in every_expectation() {
-        let asked = if matches!(expected, Expected::Unsupported { .. }) { Verdict::Unsupported } else { Verdict::NotRun };
+        let asked =
+            if matches!(expected, Expected::Unsupported { .. }) { Verdict::Unsupported } else { Verdict::NotRun };
         assert_eq!(of(&expected, &[]), asked);
     }
     assert_eq!(why(&unsupported(), &[]), "server go has no capability transport.tcp");
@@ -255,7 +256,10 @@ fn every_part_of_a_match_must_hold() {
     let judged = |matches: Match| of(&rule(Some(Phase::Tls), matches, false), &attempts);
     assert_eq!(judged(good.clone()), Verdict::Known);
     let wrong = [
-        (Match { cause: Some("tls.refused".into()), ..good.clone() }, "expected cause tls.refused, got tls.rejected.se"),
+        (
+            Match { cause: Some("tls.refused".into()), ..good.clone() },
+            "expected cause tls.refused, got tls.rejected.se",
+        ),
         (Match { code: vec!["CANCELLED".into()], ..good.clone() }, "expected status CANCELLED, got UNAVAILABLE"),
         (Match { text: Some("^nothing like it$".into()), ..good.clone() }, "no text of the failure matches"),
         (Match { text: Some("(".into()), ..good.clone() }, "not a usable regular expression"),
@@ -319,9 +323,9 @@ fn any_ending() -> impl Strategy<Value = Ending> {
 fn any_observation() -> impl Strategy<Value = Observation> {
     let phase = prop::option::of(prop::sample::select(Phase::ALL.to_vec()));
     let facts = prop::collection::vec(
-        ("key|tls", prop::option::of("a|b"), prop::option::of("a|b"), any::<bool>()).prop_map(|(f, asked, got, soft)| {
-            FactReading { report_only: soft, ..fact(&f, asked.as_deref(), got.as_deref()) }
-        }),
+        ("key|tls", prop::option::of("a|b"), prop::option::of("a|b"), any::<bool>()).prop_map(
+            |(f, asked, got, soft)| FactReading { report_only: soft, ..fact(&f, asked.as_deref(), got.as_deref()) },
+        ),
         0..3,
     );
     (any_ending(), phase, facts, 0..3_u32).prop_map(|(ending, phase, facts, checked)| {
