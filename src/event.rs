@@ -239,6 +239,16 @@ impl CaseRecord {
     pub fn verdict(&self) -> Verdict {
         verdict(&self.expected, self.attempts.iter().map(|a| &a.observation), self.flaky_allowed)
     }
+    /// The verdict with its reason, derived.
+    #[must_use]
+    pub fn judge(&self) -> crate::outcome::Judgement<'_> {
+        crate::outcome::judge(&self.expected, self.attempts.iter().map(|a| &a.observation), self.flaky_allowed)
+    }
+    /// Microseconds of all attempts together.
+    #[must_use]
+    pub fn elapsed_us(&self) -> u64 {
+        self.attempts.iter().map(|a| a.observation.elapsed_us).sum()
+    }
     /// The attempt that decided: the last one.
     #[must_use]
     pub fn last(&self) -> Option<&Attempt> {
