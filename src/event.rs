@@ -115,6 +115,9 @@ pub struct RunHeader {
     /// Labels of the scenario.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// A case longer than this many milliseconds is called slow (`timeouts.slow`); 0 means never.
+    #[serde(default)]
+    pub slow_ms: u64,
 }
 
 /// What reports say of a limitation.
@@ -244,6 +247,16 @@ impl CaseRecord {
     pub fn counted(&self) -> impl Iterator<Item = &Attempt> {
         let last = self.attempts.len().saturating_sub(1);
         self.attempts.iter().enumerate().filter(move |(i, a)| *i == last || !a.on_shared).map(|(_, a)| a)
+    }
+    /// The verdict with its reason, derived.
+    #[must_use]
+    pub fn judge(&self) -> crate::outcome::Judgement<'_> {
+        crate::outcome::judge(&self.expected, self.attempts.iter().map(|a| &a.observation), self.flaky_allowed)
+    }
+    /// Microseconds of all attempts together.
+    #[must_use]
+    pub fn elapsed_us(&self) -> u64 {
+        self.attempts.iter().map(|a| a.observation.elapsed_us).sum()
     }
     /// The attempt that decided: the last one.
     #[must_use]

@@ -3,6 +3,7 @@ pub mod axis;
 pub mod diag;
 pub mod event;
 pub mod filter;
+pub mod journal;
 pub mod op;
 pub mod outcome;
 pub mod plan;

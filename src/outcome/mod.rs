@@ -1,12 +1,15 @@
 //! What happened, what was expected, and what follows: observation × expectation → verdict.
 //! Pure: no clock, no I/O. L2.
 
-pub mod evidence;
 pub mod diagnose;
+pub mod evidence;
+mod matching;
 pub mod records;
 mod verdict;
+mod words;
 
-pub use verdict::{Verdict, verdict};
+pub use matching::Mismatch;
+pub use verdict::{Judgement, Verdict, Why, explain, judge, verdict};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,214 @@
+//! Several journals, or one that was resumed, read as if they were one run.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::reader::Lines;
+use super::{JournalError, Reader, RunFolder};
+use crate::event::{RunEvent, RunHeader};
+
+/// Where the record of a case that counts is: journal and line.
+#[derive(Debug, Clone, Copy)]
+struct Winner {
+    journal: u32,
+    line: u64,
+    executed: bool,
+}
+
+/// One run made of one or more journals of the same plan: the shards of it, or runs of parts of it.
+///
+/// An iterator over events: one head, everything of the journals in the order of their start, each
+/// case once, and one end. Of two records of a case, one that was executed wins over one that was
+/// not, then the later. Memory: some 40 bytes per case when cases can occur twice, none otherwise.
+#[derive(Debug)]
+pub struct Merged {
+    header: RunHeader,
+    readers: Vec<Reader>,
+    winners: Option<HashMap<u128, Winner>>,
+    at: usize,
+    interrupted: bool,
+    /// The journal at hand has come to an end, not only stopped.
+    ended: bool,
+    elapsed_ms: u64,
+    elapsed_here_ms: u64,
+    given: Given,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    Head,
+    End,
+}
+
+/// What is needed to choose between two records of a case.
+#[derive(Deserialize)]
+struct Sketch<'a> {
+    #[serde(borrow)]
+    key: std::borrow::Cow<'a, str>,
+    #[serde(default)]
+    attempts: Vec<IgnoredAny>,
+}
+
+impl Merged {
+    /// Opens the journals of these runs.
+    ///
+    /// # Errors
+    /// When one cannot be read, or they are of different plans.
+    pub fn open(folders: &[RunFolder]) -> Result<Self, JournalError> {
+        let mut readers = folders.iter().map(|f| Reader::open(&f.events())).collect::<Result<Vec<_>, _>>()?;
+        readers.sort_by_key(|reader| reader.header().started_unix_ms);
+        let mut header: Option<RunHeader> = None;
+        for reader in &readers {
+            match &mut header {
+                None => header = Some(reader.header().clone()),
+                Some(all) if all.plan_digest == reader.header().plan_digest => join(all, reader.header()),
+                Some(_) => {
+                    let (first, second) = (readers[0].path().to_owned(), reader.path().to_owned());
+                    return Err(JournalError::OtherPlan { first, second });
+                }
+            }
+        }
+        let Some(mut header) = header else {
+            return Err(JournalError::NoHead { path: "no run was named".into() });
+        };
+        let twice = match readers.as_slice() {
+            [one] => is_resumed(one)?,
+            _ => true,
+        };
+        let winners = if twice { Some(choose(&readers)?) } else { None };
+        if let (Some(winners), true) = (&winners, readers.len() > 1) {
+            header.cases = header.cases.max(winners.len() as u64);
+        }
+        Ok(Self {
+            header,
+            readers,
+            winners,
+            at: 0,
+            interrupted: false,
+            ended: false,
+            elapsed_ms: 0,
+            elapsed_here_ms: 0,
+            given: Given::Nothing,
+        })
+    }
+
+    /// The head of the whole.
+    #[must_use]
+    pub const fn header(&self) -> &RunHeader {
+        &self.header
+    }
+
+    fn counts(&self, key: &str, line: u64) -> bool {
+        let Some(winners) = &self.winners else { return true };
+        winners.get(&xxh3_128(key.as_bytes())).is_none_or(|w| w.journal as usize == self.at && w.line == line)
+    }
+
+    /// The next event of the journal at hand that belongs to the whole; `None` at its end.
+    fn step(&mut self) -> Option<Result<RunEvent, JournalError>> {
+        loop {
+            let reader = self.readers.get_mut(self.at)?;
+            let event = match reader.next()? {
+                Ok(event) => event,
+                Err(error) => return Some(Err(error)),
+            };
+            let line = reader.line();
+            match event {
+                // Resumed: whatever ended before did not end the run.
+                RunEvent::RunStarted(_) => self.ended = false,
+                RunEvent::RunFinished { interrupted, elapsed_ms } => {
+                    self.ended = !interrupted;
+                    self.elapsed_here_ms += elapsed_ms;
+                }
+                RunEvent::CaseFinished(record) => {
+                    if self.counts(&record.key, line) {
+                        return Some(Ok(RunEvent::CaseFinished(record)));
+                    }
+                }
+                other => return Some(Ok(other)),
+            }
+        }
+    }
+}
+
+impl Iterator for Merged {
+    type Item = Result<RunEvent, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.given == Given::Nothing {
+            self.given = Given::Head;
+            return Some(Ok(RunEvent::RunStarted(self.header.clone())));
+        }
+        while self.at < self.readers.len() {
+            if let Some(event) = self.step() {
+                return Some(event);
+            }
+            self.interrupted |= !self.ended;
+            self.elapsed_ms = self.elapsed_ms.max(self.elapsed_here_ms);
+            (self.ended, self.elapsed_here_ms) = (false, 0);
+            self.at += 1;
+        }
+        if self.given == Given::End {
+            return None;
+        }
+        self.given = Given::End;
+        Some(Ok(RunEvent::RunFinished { interrupted: self.interrupted, elapsed_ms: self.elapsed_ms }))
+    }
+}
+
+/// Whether the journal has been continued by `--resume`: otherwise no case is in it twice.
+fn is_resumed(reader: &Reader) -> Result<bool, JournalError> {
+    let mut lines = Lines::open(reader.path())?;
+    let mut heads = 0;
+    while heads < 2 && lines.advance()? {
+        heads += u32::from(lines.is_head());
+    }
+    Ok(heads > 1)
+}
+
+/// Reads every journal once for the records that count.
+fn choose(readers: &[Reader]) -> Result<HashMap<u128, Winner>, JournalError> {
+    let mut winners = HashMap::new();
+    for (journal, reader) in (0_u32..).zip(readers) {
+        let mut lines = Lines::open(reader.path())?;
+        while lines.advance()? {
+            let line = lines.number();
+            let Some(sketch) = lines.case::<Sketch<'_>>() else { continue };
+            let sketch = sketch?;
+            let found = Winner { journal, line, executed: !sketch.attempts.is_empty() };
+            match winners.entry(xxh3_128(sketch.key.as_bytes())) {
+                Entry::Vacant(place) => {
+                    place.insert(found);
+                }
+                Entry::Occupied(mut place) => {
+                    let old: &mut Winner = place.get_mut();
+                    if found.executed || !old.executed {
+                        *old = found;
+                    }
+                }
+            }
+        }
+    }
+    Ok(winners)
+}
+
+/// Adds what another run's head says.
+fn join(all: &mut RunHeader, other: &RunHeader) {
+    all.run = format!("{}+{}", all.run, other.run);
+    for (names, more) in
+        [(&mut all.scenarios, &other.scenarios), (&mut all.files, &other.files), (&mut all.selection, &other.selection)]
+    {
+        for name in more {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    all.rules.extend(other.rules.clone());
+    all.labels.extend(other.labels.clone());
+    all.cases = all.cases.max(other.cases);
+}
