@@ -13,4 +13,3 @@ pub mod scenario;
 pub mod wire;
 pub mod transport;
 pub mod handshake;
-pub mod cli;
