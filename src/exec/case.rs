@@ -19,7 +19,7 @@ use crate::outcome::effective::effective;
 use crate::outcome::evidence::{Evidence, Reported, Side};
 use crate::outcome::{Cause, Certainty, Ending, Expected, Observation, Phase, verdict};
 use crate::plan::Case;
-use crate::scenario::model::{EffectivePolicy, Isolation, Script};
+use crate::scenario::model::{EffectivePolicy, Isolation};
 
 /// Everything about a case that does not change between attempts.
 pub(super) struct Job {
@@ -32,7 +32,6 @@ pub(super) struct Job {
     pub(super) client: String,
     pub(super) server: String,
     pub(super) service: String,
-    pub(super) script: Arc<Script>,
     pub(super) isolation: Isolation,
     pub(super) expected: Expected,
 }
@@ -44,11 +43,11 @@ impl Job {
     /// A record without attempts.
     pub(super) fn record(&self, run: &RunContext, started: Instant) -> CaseRecord {
         CaseRecord {
-            index: self.case.index,
+            index: self.case.index(),
             key: self.key.clone(),
             id: self.id.clone(),
             scenario: run.plan.scenario().name.clone(),
-            script: self.script.name.clone(),
+            script: self.case.script_name().to_owned(),
             axes: self.axes.clone(),
             expected: self.expected.clone(),
             flaky_allowed: run.plan.scenario().retry.flaky_allowed,
@@ -156,18 +155,21 @@ async fn work(
     let Some(service) = scenario.services.get(&job.service) else {
         return End::Script(format!("no service `{}`", job.service));
     };
+    let Some(script) = job.case.script() else {
+        return End::Script(format!("no script `{}`", job.case.script_name()));
+    };
     let codec = match run.codec(&job.service) {
         Ok(codec) => codec,
         Err(e) => return End::Script(e),
     };
+    let context = run.script_context(job);
     let scene = Scene {
-        script: &job.script,
+        script,
         service,
         codec: &codec,
-        renderer: &run.renderer,
         sources: &scenario.sources,
         connection,
-        context: run.script_context(job),
+        context: &context,
         op_timeout: scenario.timeouts.op,
         case_key: &job.key,
     };

@@ -16,15 +16,15 @@ use super::peers::Peers;
 use super::pool::Pool;
 use super::settings::Settings;
 use super::tls::SideSpecs;
+use crate::axis::values::TlsMode;
 use crate::outcome::evidence::{Evidence, Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::PeerError;
 use crate::pki::Authority;
 use crate::plan::Plan;
 use crate::process::scratch::Scratch;
-use crate::process::shim::Hub;
+use crate::process::hub::Hub;
 use crate::scenario::model::{Affects, EffectivePolicy};
-use crate::scenario::template::Renderer;
 
 /// Everything that the cases of one run share.
 pub(super) struct RunContext {
@@ -35,7 +35,6 @@ pub(super) struct RunContext {
     pub(super) hub: Hub,
     pub(super) lanes: Pool<LaneKey, Lane, Box<StartFailure>>,
     pub(super) servers: Pool<LaneKey, DirectServer, Box<StartFailure>>,
-    pub(super) renderer: Renderer,
     pub(super) codecs: HashMap<String, Result<Arc<crate::dynamic::Service>, String>>,
     /// Starts at a time.
     pub(super) starts: Semaphore,
@@ -111,7 +110,7 @@ impl RunContext {
             .filter(|(axis, _)| match axis.as_str() {
                 "client" => from <= Affects::Client,
                 "server" | "service" => true,
-                _ => self.plan.affects(&job.case, axis) >= from,
+                _ => job.case.affects(axis) >= from,
             })
             .map(|(axis, value)| (axis.clone(), value.clone()))
             .collect()
@@ -125,46 +124,50 @@ impl RunContext {
 
     /// Whether a difference of a fact is red.
     pub(super) fn effective_policy(&self, job: &Job, fact: &str) -> EffectivePolicy {
-        self.plan.effective_policy(&job.case, fact)
+        job.case.effective_policy(fact)
     }
 
     /// What templates in scripts see.
     pub(super) fn script_context(&self, job: &Job) -> Map<String, Value> {
         let mut context = Map::new();
-        for (axis, value) in &job.axes {
-            context.insert(axis.clone(), value.clone().into());
-        }
+        context.insert("axes".into(), axes(job));
         context.insert("client".into(), side_value(self, &job.client, Side::Client));
         context.insert("server".into(), side_value(self, &job.server, Side::Server));
         context.insert("vars".into(), self.plan.scenario().vars.clone().into());
         context.insert(
             "case".into(),
-            serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug, "script": job.script.name}),
+            serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug}),
         );
+        context.insert("service".into(), serde_json::json!({"name": job.service}));
+        context.insert("script".into(), serde_json::json!({"name": job.case.script_name()}));
         context
     }
 
-    /// What templates in a peer's command see: the case's axes (empty text where unset), the files
-    /// of its certificate and of the authority, and folders of its own.
+    /// What templates in a peer's command see: the case's axes, what its side is to do about TLS
+    /// (empty texts where nothing is asked), and folders of its own.
     pub(super) fn command_context(&self, job: &Job, specs: &SideSpecs, folder: &Path) -> Map<String, Value> {
-        let mut context = Map::new();
-        for def in crate::axis::table() {
-            context.insert(def.name.into(), "".into());
-        }
-        for (axis, value) in &job.axes {
-            context.insert(axis.clone(), value.clone().into());
-        }
-        context.insert("tls".into(), specs.mode.name().into());
-        context.insert("key".into(), job.request.key.map_or("", |k| k.name()).into());
-        context.insert("client_key".into(), job.request.client_key.map_or("", |k| k.name()).into());
         let path = |p: Option<&Path>| Value::String(p.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default());
         let own = specs.server.identity.as_ref().and_then(|i| i.files());
-        context.insert("tls_cert".into(), path(own.map(|f| f.cert.as_path())));
-        context.insert("tls_key".into(), path(own.map(|f| f.key.as_path())));
         let ca = specs.server.ca.as_ref().and_then(|i| i.files());
-        context.insert("tls_client_ca".into(), path(ca.map(|f| f.cert.as_path())));
-        context.insert("folder".into(), path(Some(folder)));
+        let tls = serde_json::json!({
+            "mode": specs.mode.name(),
+            "cert": path(own.map(|f| f.cert.as_path())),
+            "key": path(own.and_then(|f| f.key.as_deref())),
+            "ca": path(ca.map(|f| f.cert.as_path())),
+            "client_auth": if specs.mode == TlsMode::Mutual { "require" } else { "" },
+            "version": job.request.tls_version.map_or("", |v| v.name()),
+            "group": job.request.group.map_or("", |g| g.name()),
+        });
+        let mut context = Map::new();
+        context.insert("axes".into(), axes(job));
+        context.insert("tls".into(), tls);
+        context.insert("vars".into(), self.plan.scenario().vars.clone().into());
         context.insert("storage".into(), path(Some(&folder.join("storage"))));
         context
     }
+}
+
+/// The case's axes by name; those that do not apply are missing.
+fn axes(job: &Job) -> Value {
+    Value::Object(job.axes.iter().map(|(axis, value)| (axis.clone(), value.clone().into())).collect())
 }

@@ -15,6 +15,16 @@ use crate::event::{CaseRecord, RunEvent};
 use crate::outcome::{Cause, Certainty, Expected, Phase};
 use crate::plan::{Case, Disposition};
 
+
+/// Whether a case that is called unsupported can be executed as far as it goes: everything but what
+/// its peers have no way to be run for.
+fn can_be_tried(job: &Job) -> bool {
+    match job.case.disposition() {
+        Disposition::Run => true,
+        Disposition::Unsupported(missing) => missing.iter().all(|m| m.capability.is_some()),
+    }
+}
+
 /// Cases that wait for their peers, at most; beyond it admission itself waits.
 const WAITING_LIMIT: usize = 100_000;
 
@@ -105,14 +115,22 @@ impl Dispatcher {
 
     fn is_finished(&self, case: &Case) -> bool {
         let finished = &self.run.settings.finished;
-        !finished.is_empty() && finished.contains(&self.run.plan.key(case))
+        !finished.is_empty() && finished.contains(&case.key())
     }
 
     async fn admit(&self, case: Case, running: &mut JoinSet<CaseRecord>, totals: &mut Totals) {
         let run = &self.run;
-        let job = Job::new(run, case);
+        let job = match Job::new(run, case) {
+            Ok(job) => job,
+            Err((job, text)) => {
+                let mut record = job.record(run, Instant::now());
+                let cause = Cause { code: "rules.conflict".into(), certainty: Certainty::Observed, text };
+                record.attempts.push(case::could_not_run(Phase::Build, cause));
+                return self.record(record, totals).await;
+            }
+        };
         if let Expected::Unsupported { .. } = job.expected
-            && !(run.settings.probe_unsupported && run.plan.can_be_tried(&job.case))
+            && !(run.settings.probe_unsupported && can_be_tried(&job))
         {
             let record = job.record(run, Instant::now());
             return self.record(record, totals).await;
@@ -127,7 +145,7 @@ impl Dispatcher {
             }
             return self.record(record, totals).await;
         }
-        let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
+        let started = RunEvent::CaseStarted { index: job.case.index(), id: job.id.clone() };
         let _ = self.events.send(started).await;
         let run = Arc::clone(run);
         running.spawn(async move { case::execute(&run, &job).await });
@@ -156,29 +174,31 @@ impl Dispatcher {
 
 impl Job {
     /// What is fixed about a case; its expectation as the probed versions have it.
-    pub(super) fn new(run: &RunContext, case: Case) -> Self {
-        let plan = &run.plan;
-        let key = plan.key(&case);
-        let script = plan.script(&case);
-        let expected = match plan.disposition(&case) {
-            Disposition::Unsupported(missing) => Expected::Unsupported { rule: None, reason: missing.to_string() },
-            Disposition::Run => plan
-                .expected(&case, &|peer, component| run.peers.version(peer, component))
-                .unwrap_or(Expected::Passed),
+    ///
+    /// # Errors
+    /// Two rules that disagree, now that versions are known: a sentence.
+    pub(super) fn new(run: &RunContext, case: Case) -> Result<Self, (Box<Self>, String)> {
+        let expected = run.plan.expected(&case, &|peer, component| run.peers.version(peer, component));
+        let (expected, conflict) = match expected {
+            Ok(expected) => (expected, None),
+            Err(conflict) => (Expected::Passed, Some(conflict.to_string())),
         };
-        Self {
-            id: plan.id(&case),
-            slug: plan.slug(&case),
-            axes: plan.axes(&case),
-            request: plan.request(&case),
-            client: plan.client(&case).to_owned(),
-            server: plan.server(&case).to_owned(),
-            service: plan.service(&case).to_owned(),
-            isolation: script.isolation.unwrap_or_else(|| plan.isolation(&case)),
-            script: Arc::clone(script),
+        let job = Self {
+            id: case.id(),
+            slug: case.slug(),
+            key: case.key(),
+            axes: case.axes(),
+            request: case.request(),
+            client: case.client().to_owned(),
+            server: case.server().to_owned(),
+            service: case.service().to_owned(),
+            isolation: case.isolation(),
             expected,
-            key,
             case,
+        };
+        match conflict {
+            None => Ok(job),
+            Some(conflict) => Err((Box::new(job), conflict)),
         }
     }
 }

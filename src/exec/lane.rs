@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::axis::values::Transport;
 use crate::event::{PeerCommand, PeerOutput};
-use crate::handshake;
+use crate::handshake::{self, Line};
 use crate::outcome::diagnose::Diagnosis;
-use crate::outcome::evidence::{Evidence, Side};
+use crate::outcome::evidence::{Evidence, HandshakeProblem, Side};
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
-use crate::process::shim::{ShimEvent, Ticket};
+use crate::process::hub::{ShimEvent, ShimEvents, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
 use super::context::RunContext;
@@ -29,6 +31,8 @@ pub(super) struct Lane {
     /// Taken when it ends.
     connection: Option<Box<dyn Connection>>,
     pub(super) senses: Arc<Senses>,
+    /// Listens to the plugin's shim as long as the lane lives.
+    watcher: Option<AbortOnDropHandle<()>>,
     /// Keeps the server of a direct lane up.
     _server: Option<Arc<DirectServer>>,
     pub(super) commands: Vec<PeerCommand>,
@@ -43,8 +47,13 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        self.senses.end();
         if let Some(connection) = self.connection.take() {
-            self.teardown.spawn(connection.close());
+            let watcher = self.watcher.take();
+            self.teardown.spawn(async move {
+                connection.close().await;
+                drop(watcher);
+            });
         }
     }
 }
@@ -153,7 +162,7 @@ pub(super) async fn connect(
     let mut target = server.target.clone();
     let both_ours = run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
     if !both_ours {
-        match relay(&target, &request.folder).await {
+        match relay(&target, &request.folder) {
             Ok((relay, address)) => {
                 target = address;
                 senses.look_through(relay);
@@ -177,6 +186,7 @@ pub(super) async fn connect(
         Ok(connection) => Ok(Lane {
             connection: Some(connection),
             senses,
+            watcher: None,
             _server: Some(server),
             commands,
             teardown: run.teardown.clone(),
@@ -206,14 +216,12 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     };
     commands.push(PeerCommand { role: format!("server {}", request.server), command: plugin.shown.clone() });
     let senses = Senses::new(request.tls.known(), None);
-    let ticket = run.hub.ticket();
-    let Ticket { argv_prefix, env: shim_env, events, .. } = ticket;
-    let watcher = tokio::spawn(watch_shim(
-        events,
-        Arc::clone(&senses),
-        request.folder.clone(),
-        plugin.argv.clone(),
-    ));
+    let spec = TicketSpec { cookie_key: Some(plugin.cookie.0.clone()), ..TicketSpec::default() };
+    let Ticket { argv_prefix, env: shim_env, events } = match run.hub.ticket(spec) {
+        Ok(ticket) => ticket,
+        Err(e) => return Err(run.start_failure(&e)),
+    };
+    let watcher = AbortOnDropHandle::new(tokio::spawn(watch_shim(events, Arc::clone(&senses), request.folder.clone())));
     let mut argv = argv_prefix;
     argv.extend(plugin.argv);
     let mut env = plugin.env;
@@ -238,13 +246,15 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         Ok(connection) => Ok(Lane {
             connection: Some(connection),
             senses,
+            watcher: Some(watcher),
             _server: None,
             commands,
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
             // The exit of a plugin that the host has just given up is part of the evidence.
-            let _ = tokio::time::timeout(LAST_WORD, watcher).await;
+            let _ = tokio::time::timeout(LAST_WORD, senses.server_ended()).await;
+            drop(watcher);
             let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()));
             let output = run.peers.output(request.client, Side::Client).await;
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
@@ -273,59 +283,82 @@ async fn settle(
     }
 }
 
-async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
+fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
     let endpoint = match target {
         Target::Tcp(address) => Endpoint::Tcp(*address),
         Target::Unix(path) => Endpoint::Unix(path.clone()),
     };
-    let relay = Relay::start(endpoint, target.transport(), folder, crate::pki::cert_facts).await?;
+    let relay = Relay::start(endpoint, target.transport(), folder, certificate)?;
     let address = match relay.address() {
-        Endpoint::Tcp(address) => Target::Tcp(address),
-        Endpoint::Unix(path) => Target::Unix(path),
+        Endpoint::Tcp(address) => Target::Tcp(*address),
+        Endpoint::Unix(path) => Target::Unix(path.clone()),
     };
     Ok((Arc::new(relay), address))
 }
 
+/// What the relay reads of a certificate.
+fn certificate(der: &[u8]) -> Option<crate::outcome::evidence::CertFacts> {
+    crate::pki::cert_facts(der).ok()
+}
+
 /// Follows a plugin's life through the shim: its environment, its line (which is pointed at a
 /// relay), its end.
-async fn watch_shim(
-    mut events: tokio::sync::mpsc::Receiver<ShimEvent>,
-    senses: Arc<Senses>,
-    folder: PathBuf,
-    argv: Vec<String>,
-) {
+async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf) {
+    let mut launched = crate::process::hub::Started::default();
     while let Some(event) = events.recv().await {
         match event {
-            ShimEvent::Started(started) => {
-                let client_cert = started.env.iter().find(|(k, _)| k == "PLUGIN_CLIENT_CERT");
+            ShimEvent::Started { started, .. } => {
+                let client_cert = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
                 senses.amend_handshake(|h| {
-                    h.auto_mtls = client_cert.is_some_and(|(_, v)| !v.is_empty());
-                    h.client_cert = client_cert.and_then(|(_, pem)| crate::pki::pem_facts(pem));
+                    h.auto_mtls = client_cert.is_some();
+                    h.client_cert = client_cert.and_then(|(_, pem)| Some(announced(pem)?.facts().clone()));
                 });
+                senses.process(process_report(Side::Server, &started, None, false));
+                launched = started;
             }
-            ShimEvent::Line { raw, reply, after_us } => {
-                let (mut report, target) = handshake::read_line(&raw, &PROTOCOL_VERSIONS);
-                let mut answer = raw.clone();
-                if let Some(target) = target
-                    && let Ok((relay, address)) = relay(&target, &folder).await
+            ShimEvent::CannotStart { error, .. } => {
+                let mut report = process_report(Side::Server, &launched, None, false);
+                report.stderr_tail = vec![error];
+                senses.process(report);
+            }
+            ShimEvent::Line { raw, reply, after_us, .. } => {
+                let auto_mtls = senses.auto_mtls();
+                let reading = handshake::read_line(&raw, auto_mtls);
+                let mut answer = raw;
+                if let Some(line) = &reading.line
+                    && let Ok((relay, address)) = relay(&line.target, &folder)
                 {
-                    if let Some(line) = handshake::with_address(&raw, &address) {
-                        answer = line;
-                    }
+                    answer = format!("{}\n", Line { target: address, ..line.clone() }).into_bytes();
                     senses.look_through(relay);
                 }
                 senses.amend_handshake(|h| {
-                    report.auto_mtls = h.auto_mtls;
-                    report.client_cert = h.client_cert.take();
-                    report.after_us = after_us;
+                    let mut report = reading.report(auto_mtls, h.client_cert.take(), after_us);
+                    if report.problem.is_none()
+                        && let Some(version) = report.protocol
+                        && !PROTOCOL_VERSIONS.contains(&version)
+                    {
+                        report.problem = Some(HandshakeProblem {
+                            code: "version.none-common".into(),
+                            text: format!(
+                                "the plugin speaks protocol version {version}, the host {PROTOCOL_VERSIONS:?}"
+                            ),
+                            certain: true,
+                        });
+                    }
                     *h = report;
                 });
                 let _ = reply.send(answer);
             }
-            ShimEvent::Exited(exited) => {
-                senses.process(exited.report(Side::Server, argv.clone()));
+            ShimEvent::Exited { exited, .. } => {
+                let asked = senses.is_ending();
+                senses.process(process_report(Side::Server, &launched, Some(&exited), asked));
             }
-            ShimEvent::Lost => {}
+            ShimEvent::Lost { .. } => {}
         }
     }
+}
+
+/// The certificate in a `PLUGIN_CLIENT_CERT`.
+fn announced(pem: &str) -> Option<crate::pki::Identity> {
+    crate::pki::Identity::trusted_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT").ok()
 }

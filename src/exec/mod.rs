@@ -12,6 +12,7 @@ mod dispatcher;
 mod lane;
 mod peers;
 mod pool;
+mod programs;
 mod script;
 mod senses;
 mod settings;
@@ -31,6 +32,7 @@ use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
 pub use self::peers::COOKIE;
 use self::peers::{Peers, PeersParts};
+use self::programs::PluginSpawner;
 use self::pool::Pool;
 pub use self::settings::Settings;
 use crate::event::RunEvent;
@@ -39,9 +41,8 @@ use crate::peer::builtin::{BuiltinClient, BuiltinServer};
 use crate::pki::Authority;
 use crate::plan::{Plan, Selection};
 use crate::process::scratch::Scratch;
-use crate::process::shim::Hub;
-use crate::process::spawner::Spawner;
-use crate::scenario::template::Renderer;
+use crate::process::Spawner;
+use crate::process::hub::Hub;
 
 /// Launched plugins and servers that are kept up although no case uses them, at least.
 const IDLE_KEPT: usize = 8;
@@ -87,7 +88,8 @@ impl Engine {
     pub async fn run(self) -> Result<Totals, EngineError> {
         let started = Instant::now();
         let scratch = Arc::new(Scratch::new().map_err(EngineError::Scratch)?);
-        let spawner = Spawner::start().map_err(EngineError::Spawner)?;
+        let marker = scratch.path().to_string_lossy().into_owned();
+        let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?;
         let mut totals = Totals::default();
         let mut folders = 0;
         for (plan, selection) in &self.plans {
@@ -122,7 +124,6 @@ impl Engine {
     ) -> Arc<RunContext> {
         let settings = self.settings.clone();
         let scenario = plan.scenario();
-        let renderer = Renderer::new();
         let idle = IDLE_KEPT.max(2 * settings.jobs);
         let codecs: HashMap<_, _> = scenario
             .services
@@ -136,10 +137,9 @@ impl Engine {
                 plan: Arc::clone(plan),
                 builder: Arc::new(Builder::new(self.cache.clone(), settings.rebuild, spawner.clone())),
                 spawner: spawner.clone(),
-                renderer: renderer.clone(),
                 events: self.events.clone(),
-                builtin_client: Arc::new(BuiltinClient::new(spawner.clone())),
-                builtin_server: Arc::new(BuiltinServer::new()),
+                builtin_client: Arc::new(BuiltinClient::new(Arc::new(PluginSpawner(spawner.clone())))),
+                builtin_server: Arc::new(BuiltinServer::default()),
                 require: settings.require_peers,
                 log_level: settings.peer_log_level.clone(),
             }),
@@ -150,7 +150,6 @@ impl Engine {
             hub,
             lanes: Pool::new(idle),
             servers: Pool::new(idle),
-            renderer,
             codecs,
             teardown: TaskTracker::new(),
             scratch: Arc::clone(scratch),

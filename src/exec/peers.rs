@@ -9,15 +9,16 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use super::lane::LaneRequest;
+use super::programs::start_driver;
 use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
 use crate::peer::builtin::{BuiltinClient, BuiltinServer};
-use crate::peer::driver::{Driver, DriverProcess, Started};
+use crate::peer::driver::Driver;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
-use crate::process::spawn::{SpawnRequest, Spawner};
+use crate::process::{Program, Spawner};
 use crate::scenario::model::{ClientWay, Command, DirectWay, MissingPeers, Peer, PluginWay};
 use crate::scenario::template::Renderer;
 
@@ -64,7 +65,6 @@ pub(super) struct Peers {
     drivers: Mutex<HashMap<(String, Side), Driver>>,
     builder: Arc<Builder>,
     spawner: Spawner,
-    renderer: Renderer,
     events: mpsc::Sender<RunEvent>,
     builtin_client: Arc<BuiltinClient>,
     builtin_server: Arc<BuiltinServer>,
@@ -77,7 +77,6 @@ pub(super) struct PeersParts {
     pub(super) plan: Arc<Plan>,
     pub(super) builder: Arc<Builder>,
     pub(super) spawner: Spawner,
-    pub(super) renderer: Renderer,
     pub(super) events: mpsc::Sender<RunEvent>,
     pub(super) builtin_client: Arc<BuiltinClient>,
     pub(super) builtin_server: Arc<BuiltinServer>,
@@ -91,7 +90,6 @@ impl Peers {
             plan,
             builder,
             spawner,
-            renderer,
             events,
             builtin_client,
             builtin_server,
@@ -105,7 +103,6 @@ impl Peers {
             drivers: Mutex::default(),
             builder,
             spawner,
-            renderer,
             events,
             builtin_client,
             builtin_server,
@@ -122,7 +119,7 @@ impl Peers {
     /// Whether a case can be executed now; starts to prepare what is not there yet.
     pub(super) fn readiness(&self, case: &Case) -> Readiness {
         let mut answer = Readiness::Ready;
-        for name in [self.plan.client(case), self.plan.server(case)] {
+        for name in [case.client(), case.server()] {
             match self.state(name) {
                 State::Ready { .. } => {}
                 State::Preparing => {
@@ -224,21 +221,21 @@ impl Peers {
                 let name = format!("{} {}", role(side), peer.name);
                 let spawner = self.spawner.clone();
                 let states = Arc::clone(&self.states);
-                let renderer = self.renderer.clone();
                 let (peer, command) = (peer.clone(), command.clone());
                 let log_level = self.log_level.clone();
                 Driver::new(
                     &name,
                     Arc::new(move || {
                         let output = output_of(&states, &peer.name);
-                        let rendered = render(&renderer, &peer, &command, &Map::new(), output);
+                        let rendered = render(&peer, &command, &Map::new(), output);
                         let spawner = spawner.clone();
                         let log_level = log_level.clone();
                         let folder = peer.folder.clone();
                         Box::pin(async move {
                             let (argv, mut env) = rendered?;
                             env.extend(log_level.map(|level| ("LOG_LEVEL".to_owned(), level)));
-                            start(&spawner, argv, env, folder).await
+                            let program = Program { env, folder: Some(folder), ..Program::new(argv) };
+                            start_driver(&spawner, program).await
                         })
                     }),
                 )
@@ -299,12 +296,13 @@ impl Peers {
         let output = output_of(&self.states, name);
         let (argv, mut env) = match way {
             PluginWay::Run(command) => {
-                render(&self.renderer, peer, command, &request.context, output).map_err(|e| cannot(&e))?
+                render(peer, command, &request.context, output).map_err(|e| cannot(&e))?
             }
             PluginWay::Builtin { args } => {
+                let renderer = Renderer::new(&request.context);
                 let args = args
                     .iter()
-                    .map(|arg| self.renderer.text(arg, &request.context).map_err(|e| cannot(&e.to_string())))
+                    .map(|arg| renderer.text(arg).map_err(|e| cannot(&e.to_string())))
                     .collect::<Result<Vec<_>, _>>()?;
                 (builtin_plugin(request, args)?, Vec::new())
             }
@@ -341,7 +339,7 @@ impl Peers {
                 },
             };
             let output = output_of(&self.states, name);
-            let (argv, env) = render(&self.renderer, peer, command, &Map::new(), output).ok()?;
+            let (argv, env) = render(peer, command, &Map::new(), output).ok()?;
             let env = env.iter().map(|(k, v)| format!("{k}={}", quote(v)));
             Some(env.chain(argv.iter().map(|a| quote(a))).collect::<Vec<_>>().join(" "))
         });
@@ -426,7 +424,6 @@ fn output_of(states: &Mutex<HashMap<String, State>>, name: &str) -> Option<PathB
 /// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
 /// serves cases with and without it.
 fn render(
-    renderer: &Renderer,
     peer: &Peer,
     command: &Command,
     context: &Map<String, Value>,
@@ -434,9 +431,10 @@ fn render(
 ) -> Result<(Vec<String>, Vec<(String, String)>), String> {
     let mut context = context.clone();
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
-    context.insert("peer_folder".into(), peer.folder.to_string_lossy().into_owned().into());
+    context.insert("folder".into(), peer.folder.to_string_lossy().into_owned().into());
+    let renderer = Renderer::new(&context);
     let text = |template: &String| {
-        renderer.text(template, &context).map_err(|e| format!("a command of peer `{}`: {e}", peer.name))
+        renderer.text(template).map_err(|e| format!("a command of peer `{}`: {e}", peer.name))
     };
     let mut argv = command.run.iter().map(text).collect::<Result<Vec<_>, _>>()?;
     if let Some(program) = argv.first_mut()
@@ -459,38 +457,27 @@ fn render(
 fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<String>, PeerError> {
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
     let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), "kv".into()];
-    let value = |name: &str| request.context.get(name).and_then(Value::as_str).filter(|v| !v.is_empty());
-    for (flag, name) in [
-        ("--transport", "transport"),
-        ("--tls", "tls"),
-        ("--key-type", "key"),
-        ("--cert", "tls_cert"),
-        ("--key", "tls_key"),
-        ("--ca", "tls_client_ca"),
-        ("--tls-version", "tls_version"),
-        ("--group", "group"),
+    let value = |path: &str| {
+        let path: Vec<_> = path.split('.').collect();
+        let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
+        found.filter(|v| !v.is_empty())
+    };
+    for (flag, path) in [
+        ("--transport", "axes.transport"),
+        ("--tls", "tls.mode"),
+        ("--key", "axes.key"),
+        ("--cert-file", "tls.cert"),
+        ("--key-file", "tls.key"),
+        ("--ca-file", "tls.ca"),
+        ("--tls-version", "tls.version"),
+        ("--group", "tls.group"),
     ] {
-        if let Some(value) = value(name) {
+        if let Some(value) = value(path) {
             argv.extend([flag.to_owned(), value.to_owned()]);
         }
     }
     argv.extend(args);
     Ok(argv)
-}
-
-async fn start(
-    spawner: &Spawner,
-    argv: Vec<String>,
-    env: Vec<(String, String)>,
-    folder: PathBuf,
-) -> Result<Started, String> {
-    let request = SpawnRequest { argv, env, folder: Some(folder), ..SpawnRequest::default() };
-    let mut spawned = spawner.spawn(request).await.map_err(|e| e.to_string())?;
-    let (Some(stdin), Some(stdout)) = (spawned.take_stdin(), spawned.take_stdout()) else {
-        return Err("its pipes could not be had".into());
-    };
-    let process = spawned.watch();
-    Ok(Started { stdin: Box::new(stdin), stdout: Box::new(stdout), process: process as Arc<dyn DriverProcess> })
 }
 
 /// Quotes a word for a POSIX shell.

@@ -27,11 +27,10 @@ pub(super) struct Scene<'a> {
     pub(super) script: &'a Script,
     pub(super) service: &'a Service,
     pub(super) codec: &'a dynamic::Service,
-    pub(super) renderer: &'a Renderer,
     pub(super) sources: &'a SourceMap,
     pub(super) connection: &'a dyn Connection,
     /// Values that templates see.
-    pub(super) context: Map<String, Value>,
+    pub(super) context: &'a Map<String, Value>,
     /// Budget of an op.
     pub(super) op_timeout: Duration,
     /// Sent with every call, so that servers can tell cases apart.
@@ -109,8 +108,9 @@ struct Outcome {
 /// Runs all steps; stops at the first that does not hold. The transcript is filled even then, and
 /// when the future is dropped at a deadline.
 pub(super) async fn run(scene: Scene<'_>, transcript: &mut Transcript) -> Result<(), Stop> {
-    let mut runner = Runner { streams: HashMap::new(), context: scene.context.clone(), scene };
-    for step in &runner.scene.script.steps.clone() {
+    let script = scene.script;
+    let mut runner = Runner { streams: HashMap::new(), renderer: Renderer::new(scene.context), scene };
+    for step in &script.steps {
         runner.step(step, transcript).await?;
     }
     Ok(())
@@ -118,7 +118,7 @@ pub(super) async fn run(scene: Scene<'_>, transcript: &mut Transcript) -> Result
 
 struct Runner<'a> {
     scene: Scene<'a>,
-    context: Map<String, Value>,
+    renderer: Renderer,
     streams: HashMap<String, OpenStream>,
 }
 
@@ -196,10 +196,9 @@ impl Runner<'_> {
         } else if let Some(failure) = outcome.failure {
             return Err(Stop::Failed(Box::new(failure)));
         }
-        let context = &self.context;
-        let renderer = self.scene.renderer;
+        let renderer = &self.renderer;
         let compare = |expected: &Value, actual: Option<&Value>| -> Result<Result<(), String>, Stop> {
-            let expected = renderer.value(expected, context).map_err(|e| Stop::Script(e.to_string()))?;
+            let expected = renderer.value(expected).map_err(|e| Stop::Script(e.to_string()))?;
             Ok(match actual {
                 Some(actual) => expect::compare(&expected, actual).map_err(|diff| diff.to_string()),
                 None => Err(format!("expected {expected}\n  actual nothing")),
@@ -230,7 +229,7 @@ impl Runner<'_> {
             let Some(found) = document.as_ref().and_then(|d| dynamic::path::find(d, path)) else {
                 return Err(Stop::Check(format!("`{}`: nothing to capture at `{path}`", step.id)));
             };
-            self.context.insert(name.clone(), found.clone());
+            self.renderer.set(name.clone(), found);
         }
         Ok(())
     }
@@ -248,8 +247,7 @@ impl Runner<'_> {
                 let args = self.render(&Value::Object(args.clone()))?;
                 record.sent = Some(bounded(&args));
                 let Value::Object(args) = args else { return Err(Stop::Script("op arguments are no map".into())) };
-                let message =
-                    self.scene.renderer.value(&def.send, &args).map_err(|e| Stop::Script(e.to_string()))?;
+                let message = Renderer::new(&args).value(&def.send).map_err(|e| Stop::Script(e.to_string()))?;
                 let call = CallDef { method: def.method.clone(), ..CallDef::default() };
                 let mut outcome = self.call(&call, vec![message]).await?;
                 outcome.value = match &def.yields {
@@ -362,7 +360,7 @@ impl Runner<'_> {
     }
 
     fn render(&self, template: &Value) -> Result<Value, Stop> {
-        self.scene.renderer.value(template, &self.context).map_err(|e| Stop::Script(e.to_string()))
+        self.renderer.value(template).map_err(|e| Stop::Script(e.to_string()))
     }
 
     fn method(&self, name: &str) -> Result<Arc<dynamic::Method>, Stop> {

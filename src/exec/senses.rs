@@ -1,6 +1,7 @@
 //! What the engine sees of one connection between two peers: the relay, the shim's messages, the
 //! handshake line, the server's own account. Collects, and tells when a failure is certain.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ pub(super) struct Senses {
     served: Option<Arc<dyn Served>>,
     known: Known,
     changed: watch::Sender<u64>,
+    ending: AtomicBool,
 }
 
 impl Senses {
@@ -29,13 +31,14 @@ impl Senses {
             served,
             known,
             changed: watch::channel(0).0,
+            ending: AtomicBool::new(false),
         })
     }
 
     /// Looks through this relay from now on, and wakes whoever waits when it sees something.
     pub(super) fn look_through(self: &Arc<Self>, relay: Arc<Relay>) {
         *lock(&self.relay) = Some(Arc::clone(&relay));
-        let mut seen = relay.changed();
+        let mut seen = relay.changes();
         let senses = Arc::downgrade(self);
         tokio::spawn(async move {
             while seen.changed().await.is_ok() {
@@ -64,6 +67,31 @@ impl Senses {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Resolves when the plugin's end is known.
+    pub(super) async fn server_ended(&self) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if lock(&self.processes).iter().any(|p| p.exit.is_some()) || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the host switched `AutoMTLS` on.
+    pub(super) fn auto_mtls(&self) -> bool {
+        lock(&self.handshake).as_ref().is_some_and(|h| h.auto_mtls)
+    }
+
+    /// The lane is being taken down: what ends from now on was asked to.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     /// Whether anything can be sensed at all: two built-in peers in this process tell everything
     /// themselves.
     pub(super) fn is_blind(&self) -> bool {
@@ -83,6 +111,7 @@ impl Senses {
             client,
             server,
             known: self.known.clone(),
+            timeout: None,
         }
     }
 

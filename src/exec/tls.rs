@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::axis::values::{KeyType, Launch, Request, TlsMode};
 use crate::outcome::evidence::Known;
 use crate::peer::TlsSpec;
-use crate::pki::{Authority, Identity, IdentityError, Role};
+use crate::pki::{Authority, Identity, PkiError, Role};
 
 /// The key of a certificate that the authority issues when no case asks for another.
 pub const DEFAULT_KEY: KeyType = KeyType::P256;
@@ -23,7 +23,7 @@ pub(super) struct SideSpecs {
 
 impl SideSpecs {
     /// Makes or loads what the case asks for.
-    pub(super) async fn of(authority: &Authority, request: &Request) -> Result<Self, IdentityError> {
+    pub(super) async fn of(authority: &Authority, request: &Request) -> Result<Self, PkiError> {
         let launch = request.launch.unwrap_or(Launch::Direct);
         let mode = request.tls.unwrap_or(TlsMode::None);
         let blank = TlsSpec {
@@ -40,19 +40,18 @@ impl SideSpecs {
             TlsMode::Auto => {
                 // Each side makes its own; only a key that was asked for is made here.
                 if let Some(key) = request.client_key {
-                    client.identity = Some(authority.auto_mtls(key).await?);
+                    client.identity = Some(authority.self_signed(Role::Client, key).await?);
                 }
             }
             TlsMode::Server | TlsMode::Mutual => {
                 let files = request.files.as_ref();
-                let given = |path: Option<&std::path::PathBuf>, what| path.map(|p| Identity::load_trust(p, what));
-                let ca = match given(files.and_then(|f| f.ca.as_ref()), "ca") {
-                    Some(ca) => Arc::new(ca?),
-                    None => authority.root(),
+                let ca = match files.and_then(|f| f.ca.as_ref()) {
+                    Some(path) => Arc::new(Identity::trusted_from_file(path)?),
+                    None => Arc::clone(authority.root()),
                 };
                 let own = match files {
                     Some(files) => match (&files.cert, &files.key) {
-                        (Some(cert), Some(key)) => Some(Arc::new(Identity::load(cert, key)?)),
+                        (Some(cert), Some(key)) => Some(Arc::new(Identity::from_files(cert, key)?)),
                         _ => None,
                     },
                     None => None,

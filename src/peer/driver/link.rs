@@ -91,6 +91,11 @@ impl Link {
         *self.broken.borrow()
     }
 
+    /// Resolves when the process is gone or broke the contract.
+    pub(super) async fn ended(&self) {
+        let _ = self.broken.clone().wait_for(|broken| *broken).await;
+    }
+
     /// Registers for an answer; dropping the receiver forgets it.
     pub(super) fn expect(&self, slot: Slot) -> oneshot::Receiver<Answer> {
         let (tx, rx) = oneshot::channel();

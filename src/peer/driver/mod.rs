@@ -21,6 +21,8 @@ use crate::outcome::{Cause, Certainty, Phase};
 
 /// What the engine adds to every deadline before it gives a driver up.
 pub const DRIVER_SLACK: Duration = Duration::from_millis(500);
+/// What a driver may take to end after `bye`.
+const BYE_WITHIN: Duration = Duration::from_secs(2);
 /// Budget for the answer to `hello`, beside the peer's own start budget.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
@@ -87,10 +89,12 @@ impl Driver {
         self.running().await.map(drop)
     }
 
-    /// Asks the process to end, then ends it.
+    /// Asks the process to end, and ends it if it has not within the contract's 2 s.
     pub async fn end(&self) {
         let Some(running) = self.running.lock().await.take() else { return };
-        let _ = running.link.send(&Request::Bye {}).await;
+        if running.link.send(&Request::Bye {}).await.is_ok() {
+            let _ = tokio::time::timeout(BYE_WITHIN, running.link.ended()).await;
+        }
     }
 
     async fn running(&self) -> Result<Arc<Running>, PeerError> {
