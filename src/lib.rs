@@ -1,5 +1,6 @@
 //! soupscen: a declarative scenario test engine for cross-language RPC compatibility.
 pub mod axis;
+pub mod cli;
 pub mod diag;
 pub mod event;
 pub mod filter;

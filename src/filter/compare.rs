@@ -1,6 +1,7 @@
 //! What one comparison means for one value.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -79,6 +80,18 @@ pub struct Literal {
     pub quoted: bool,
     /// Where it is, in the expression's text.
     pub at: Within,
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = matches!(self.operator, Operator::In | Operator::NotIn);
+        write!(f, "{} {} {}", self.name, self.operator.sign(), if listed { "[" } else { "" })?;
+        for (at, literal) in self.literals.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { ", " })?;
+            if literal.quoted { write!(f, "{:?}", literal.text)? } else { f.write_str(&literal.text)? }
+        }
+        f.write_str(if listed { "]" } else { "" })
+    }
 }
 
 impl Comparison {

@@ -21,10 +21,15 @@ mod domain;
 mod glob;
 mod lex;
 mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use crate::diag::{Diagnostic, Label, Severity, SourceId, Span};
 
 pub use compare::{Comparison, Literal, Operator};
+pub(crate) use domain::facts_of;
 pub use domain::{Domain, TEXT_NAMES};
 pub use glob::glob;
 
@@ -59,6 +64,28 @@ pub enum Ast {
     And(Vec<Ast>),
     /// Any of them.
     Or(Vec<Ast>),
+}
+
+/// As it would be written, with all parentheses that are needed.
+impl fmt::Display for Ast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join = |f: &mut fmt::Formatter<'_>, members: &[Self], word: &str| {
+            members.iter().enumerate().try_for_each(|(at, member)| {
+                let separator = if at == 0 { "" } else { word };
+                match member {
+                    Self::And(_) | Self::Or(_) => write!(f, "{separator}({member})"),
+                    _ => write!(f, "{separator}{member}"),
+                }
+            })
+        };
+        match self {
+            Self::Constant(value) => write!(f, "{value}"),
+            Self::Compare(comparison) => write!(f, "{comparison}"),
+            Self::Not(inner) => write!(f, "not ({inner})"),
+            Self::And(members) => join(f, members, " and "),
+            Self::Or(members) => join(f, members, " or "),
+        }
+    }
 }
 
 /// What a name stands for where an expression is evaluated as a whole.
@@ -138,6 +165,12 @@ impl Expr {
     #[must_use]
     pub fn ast(&self) -> &Ast {
         &self.ast
+    }
+
+    /// A part of it as an expression of its own, with the same place.
+    #[must_use]
+    pub fn part(&self, part: &Ast) -> Self {
+        Self { text: part.to_string(), span: self.span, exact: false, ast: part.clone() }
     }
 
     /// The axes and text names (`id`, `script`) that it names, sorted, each once, without facts.

@@ -1,0 +1,319 @@
+//! What a case asks of its peers, and whether they can be asked: from this follows `unsupported`.
+//!
+//! The same rules are used twice: compiled into conditions over a space, to count; and for one
+//! case, to say what is missing. Both ask [`Asker::support`].
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::axis::{self, Needs};
+use crate::filter::{Expr, glob};
+use crate::scenario::model::{Capability, Op, Scenario, Script};
+
+use super::condition::{Condition, Index, Node};
+use super::space::{Dim, DimValue, SCRIPT, Space};
+
+/// Why a case cannot be asked of its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Missing {
+    /// `client`, `server`, or `client or server` where either would do.
+    pub role: &'static str,
+    /// The peers in that role, joined by ` or `.
+    pub peer: String,
+    /// What is missing: `key.p521`, or the way of being run (`launch.plugin`), or `role.client`.
+    pub capability: String,
+    /// A sentence.
+    pub reason: String,
+}
+
+/// A role of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Client,
+    Server,
+}
+
+impl Role {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Whether a peer can be asked for something.
+#[derive(Debug, Clone)]
+pub(super) enum Support<'a> {
+    Yes(Option<&'a Capability>),
+    No,
+    /// Under any of these conditions.
+    When(Vec<(&'a Capability, &'a Arc<Expr>)>),
+}
+
+/// Reads the roles of a scenario's peers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) scenario: &'a Scenario,
+}
+
+/// Something that a row asks of a peer: the axis, and the name of the capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) axis: String,
+    pub(super) needs: Needs,
+    pub(super) capability: String,
+}
+
+impl<'a> Asker<'a> {
+    /// The capabilities of a peer's role; `None` when it has no such role.
+    fn provides(&self, role: Role, peer: &str) -> Option<&'a [Capability]> {
+        let peer = self.scenario.peers.get(peer)?;
+        match role {
+            Role::Client => peer.client.as_ref().map(|role| role.provides.as_slice()),
+            Role::Server => peer.server.as_ref().map(|role| role.provides.as_slice()),
+        }
+    }
+
+    /// Whether a peer can be asked for a capability in a role that it has.
+    pub(super) fn support(&self, role: Role, peer: &str, capability: &str) -> Support<'a> {
+        let Some(provides) = self.provides(role, peer) else { return Support::No };
+        // A client is often written against no service in particular: it calls methods by name.
+        // One that names services can be asked for these only.
+        if role == Role::Client && capability.starts_with("service.") && !provides.iter().any(|own| self.names_service(&own.name)) {
+            return Support::Yes(None);
+        }
+        let mut conditions = Vec::new();
+        for own in provides.iter().filter(|own| self.matches(&own.name, capability)) {
+            match &own.when {
+                None => return Support::Yes(Some(own)),
+                Some(when) => conditions.push((own, when)),
+            }
+        }
+        if conditions.is_empty() { Support::No } else { Support::When(conditions) }
+    }
+
+    fn names_service(&self, capability: &str) -> bool {
+        capability.starts_with("service.") || self.scenario.services.contains_key(capability)
+    }
+
+    /// Whether a declared capability covers an asked one. `orders` is short for `service.orders`,
+    /// and spellings of values do not matter.
+    fn matches(&self, declared: &str, asked: &str) -> bool {
+        if glob(declared, asked) {
+            return true;
+        }
+        match (declared.split_once('.'), asked.split_once('.')) {
+            (None, Some(("service", service))) => glob(declared, service),
+            (Some((axis, value)), Some(_)) => {
+                axis::canonical(axis, value).is_some_and(|value| asked.strip_prefix(axis).and_then(|rest| rest.strip_prefix('.')) == Some(value))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a server can be had by a launch (`true`: by plugin launch).
+    fn has_way(&self, peer: &str, plugin: bool) -> bool {
+        let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
+        server.is_some_and(|server| if plugin { server.plugin.is_some() } else { server.direct.is_some() })
+    }
+
+    /// What a value of an axis asks.
+    pub(super) fn ask(dim: &Dim, value: &DimValue) -> Option<Ask> {
+        let def = axis::find(&dim.axis)?;
+        let asks_nothing = axis::find_value(&dim.axis, &value.means).is_some_and(|def| def.asks_nothing);
+        if def.needs == Needs::Nothing || asks_nothing {
+            return None;
+        }
+        Some(Ask { axis: dim.axis.clone(), needs: def.needs, capability: format!("{}.{}", dim.axis, value.means) })
+    }
+
+    /// What a script asks of the client.
+    pub(super) fn script_asks(script: &Script) -> Vec<Ask> {
+        let ask = |capability: &str| Ask { axis: SCRIPT.to_owned(), needs: Needs::Client, capability: capability.to_owned() };
+        let mut asks = Vec::new();
+        for step in &script.steps {
+            let capability = match step.op {
+                Op::Named { .. } | Op::Call(_) => continue,
+                Op::Open { .. } | Op::Send { .. } | Op::Receive { .. } | Op::HalfClose { .. } | Op::Cancel { .. } | Op::End { .. } => "stream.interleaved",
+                Op::Stdio { .. } => "stdio",
+            };
+            let ask = ask(capability);
+            if !asks.contains(&ask) {
+                asks.push(ask);
+            }
+        }
+        asks
+    }
+
+    fn asks_of(&self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
+        if dim.axis == SCRIPT {
+            self.scenario.scripts.get(&value.name).map(|script| Self::script_asks(script)).unwrap_or_default()
+        } else {
+            Self::ask(dim, value).into_iter().collect()
+        }
+    }
+
+    /// The rows of a space that cannot be asked of their peers: a condition per axis.
+    pub(super) fn unsupported(&self, space: &Space) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for role in [Role::Client, Role::Server] {
+            nodes.push(space.atom(role.name(), |peer| peer.is_none_or(|peer| self.provides(role, &peer.name).is_none())));
+        }
+        for plugin in [true, false] {
+            let without = space.atom("server", |peer| peer.is_none_or(|peer| !self.has_way(&peer.name, plugin)));
+            let launched = space.atom("launch", |value| value.is_some_and(|value| value.means == "plugin") == plugin);
+            nodes.push(Node::and([without, launched]));
+        }
+        for dim in &space.dims {
+            let (client, server) = (self.missing_node(space, dim, Role::Client), self.missing_node(space, dim, Role::Server));
+            let needs = if dim.axis == SCRIPT { Needs::Client } else { axis::find(&dim.axis).map_or(Needs::Nothing, |def| def.needs) };
+            nodes.push(match needs {
+                Needs::Nothing => Node::Constant(false),
+                Needs::Client => client,
+                Needs::Server => server,
+                Needs::Both => Node::or([client, server]),
+                Needs::Either => Node::and([client, server]),
+            });
+        }
+        nodes.retain(|node| !matches!(node, Node::Constant(false)));
+        nodes
+    }
+
+    /// Rows in which the peer of a role cannot be asked for the value of a dimension.
+    fn missing_node(&self, space: &Space, dim: &Dim, role: Role) -> Node {
+        let Some(peers) = space.dim(role.name()) else { return Node::Constant(false) };
+        let asks: Vec<Vec<Ask>> = dim.values.iter().map(|value| self.asks_of(dim, value)).collect();
+        let mut alternatives: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+        let mut conditional = Vec::new();
+        for peer in &space.dims[peers].values {
+            let mut never = Vec::new();
+            for (value, asks) in dim.values.iter().zip(&asks) {
+                for ask in asks {
+                    match self.support(role, &peer.name, &ask.capability) {
+                        Support::Yes(_) => {}
+                        Support::No => never.push(value.name.clone()),
+                        Support::When(conditions) => {
+                            let any = conditions.iter().map(|(_, when)| Condition::Expr(Arc::clone(when))).collect();
+                            conditional.push(Condition::All(vec![
+                                Condition::OneOf(role.name().to_owned(), vec![peer.name.clone()]),
+                                Condition::OneOf(dim.axis.clone(), vec![value.name.clone()]),
+                                Condition::Not(Box::new(Condition::Any(any))),
+                            ]));
+                        }
+                    }
+                }
+            }
+            // Peers that lack the same share a condition.
+            match alternatives.iter_mut().find(|(_, values)| *values == never) {
+                Some((peers, _)) => peers.push(peer.name.clone()),
+                None if never.is_empty() => {}
+                None => alternatives.push((vec![peer.name.clone()], never)),
+            }
+        }
+        let plain = alternatives.into_iter().map(|(peers, values)| {
+            Condition::All(vec![Condition::OneOf(role.name().to_owned(), peers), Condition::OneOf(dim.axis.clone(), values)])
+        });
+        Condition::Any(plain.chain(conditional).collect()).compile(space)
+    }
+
+    /// Everything that one row asks and its peers cannot be asked for.
+    pub(super) fn missing(&self, space: &Space, row: &[Index]) -> Vec<Missing> {
+        let mut out = Vec::new();
+        let mut absent = Vec::new();
+        for role in [Role::Client, Role::Server] {
+            let peer = space.value_of(row, role.name()).map_or("unset", |value| &value.name);
+            if self.provides(role, peer).is_none() {
+                absent.push(role);
+                out.push(Missing {
+                    role: role.name(),
+                    peer: peer.to_owned(),
+                    capability: format!("role.{}", role.name()),
+                    reason: format!("peer `{peer}` has no {} role", role.name()),
+                });
+            }
+        }
+        let plugin = space.value_of(row, "launch").is_some_and(|value| value.means == "plugin");
+        if let Some(server) = space.value_of(row, "server")
+            && !absent.contains(&Role::Server)
+            && !self.has_way(&server.name, plugin)
+        {
+            let peer = &server.name;
+            let (capability, reason) = if plugin {
+                ("launch.plugin", format!("server `{peer}` cannot be launched as a plugin: its server role names no `plugin` command"))
+            } else {
+                ("launch.direct", format!("server `{peer}` cannot be started directly: its server role has only a `plugin` way"))
+            };
+            out.push(Missing { role: "server", peer: peer.clone(), capability: capability.to_owned(), reason });
+        }
+        for (ask, missing) in self.asks(space, row) {
+            let lacking: Vec<Role> = missing.into_iter().filter(|role| !absent.contains(role)).collect();
+            if ask.needs == Needs::Either && lacking.len() == 2 {
+                out.push(either_missing(space, row, &ask));
+            } else if ask.needs != Needs::Either {
+                out.extend(lacking.into_iter().map(|role| one_missing(space, row, &ask, role)));
+            }
+        }
+        out
+    }
+
+    /// Everything that a row asks, each with the roles that need it and do not have it.
+    pub(super) fn asks(&self, space: &Space, row: &[Index]) -> Vec<(Ask, Vec<Role>)> {
+        let mut out = Vec::new();
+        for (position, dim) in space.dims.iter().enumerate() {
+            let Some(value) = space.value(row, position) else { continue };
+            for ask in self.asks_of(dim, value) {
+                let lacking = roles(ask.needs)
+                    .iter()
+                    .copied()
+                    .filter(|role| {
+                        let Some(peer) = space.value_of(row, role.name()) else { return true };
+                        match self.support(*role, &peer.name, &ask.capability) {
+                            Support::Yes(_) => false,
+                            Support::No => true,
+                            Support::When(conditions) => {
+                                !conditions.iter().any(|(_, when)| Condition::Expr(Arc::clone(when)).compile(space).holds(space, row))
+                            }
+                        }
+                    })
+                    .collect();
+                out.push((ask, lacking));
+            }
+        }
+        out
+    }
+}
+
+/// The roles that a need is about.
+pub(super) const fn roles(needs: Needs) -> &'static [Role] {
+    match needs {
+        Needs::Nothing => &[],
+        Needs::Client => &[Role::Client],
+        Needs::Server => &[Role::Server],
+        Needs::Both | Needs::Either => &[Role::Client, Role::Server],
+    }
+}
+
+fn one_missing(space: &Space, row: &[Index], ask: &Ask, role: Role) -> Missing {
+    let peer = space.value_of(row, role.name()).map_or("unset", |value| &value.name);
+    let Ask { capability, .. } = ask;
+    Missing {
+        role: role.name(),
+        peer: peer.to_owned(),
+        capability: capability.clone(),
+        reason: format!("{} `{peer}` has no capability `{capability}`", role.name()),
+    }
+}
+
+fn either_missing(space: &Space, row: &[Index], ask: &Ask) -> Missing {
+    let name = |axis: &str| space.value_of(row, axis).map_or("unset", |value| value.name.as_str()).to_owned();
+    let (client, server) = (name("client"), name("server"));
+    let Ask { capability, .. } = ask;
+    Missing {
+        role: "client or server",
+        peer: format!("{client} or {server}"),
+        capability: capability.clone(),
+        reason: format!("neither client `{client}` nor server `{server}` has the capability `{capability}`"),
+    }
+}
