@@ -3,6 +3,7 @@
 
 pub mod evidence;
 pub mod diagnose;
+pub mod effective;
 pub mod records;
 mod verdict;
 

@@ -264,7 +264,7 @@ const fn of_certificate(number: u8) -> &'static str {
 }
 
 /// The client's part of the handshake; `None` while it has not come.
-pub(crate) fn flight(w: &WireReport) -> Option<ClientFlight> {
+fn flight(w: &WireReport) -> Option<ClientFlight> {
     let hello = w.server_hello.as_ref()?;
     if let Some(first) = w.client_records.first() {
         match records::first_record(hello.cipher, *first) {
@@ -313,7 +313,7 @@ fn server_key(e: &Evidence, w: &WireReport) -> Option<(KeyType, &'static str)> {
     let announced = || e.handshake.as_ref()?.server_cert.as_ref()?.key.map(|k| (k, "announced in field 6"));
     let signed = || {
         let hello = w.server_hello.as_ref()?;
-        records::signing_key(hello.cipher, &w.server_records).map(|k| (k, "by the length of its signature"))
+        records::signing_key(Side::Server, hello.cipher, &w.server_records).map(|k| (k, "by the length of its signature"))
     };
     on_wire().or_else(announced).or_else(signed).or_else(|| e.known.server_key.map(|k| (k, "given to the server")))
 }
