@@ -4,6 +4,7 @@
 pub mod diagnose;
 pub mod evidence;
 mod matching;
+pub mod effective;
 pub mod records;
 mod verdict;
 mod words;

@@ -8,6 +8,7 @@
 //! `Certificate` alone, 61 and 77 for both in one record.
 
 use crate::axis::values::KeyType;
+use crate::outcome::evidence::Side;
 
 /// Inner type and tag.
 const OVERHEAD: u16 = 1 + 16;
@@ -70,12 +71,13 @@ pub fn first_record(cipher: u16, length: u16) -> Option<ClientFlight> {
 /// Java): the record right before `Finished`. `None` where they are packed together (rustls,
 /// BoringSSL) or the length fits no key.
 #[must_use]
-pub fn signing_key(cipher: u16, lengths: &[u16]) -> Option<KeyType> {
+pub fn signing_key(side: Side, cipher: u16, lengths: &[u16]) -> Option<KeyType> {
     let finished = finished_record(cipher)?;
     let end = lengths.iter().position(|n| *n == finished)?;
-    // A certificate is before it, so it is the third record at least for a server and the
-    // second for a client; the first cannot be a `CertificateVerify`.
-    let record = *lengths.get(end.checked_sub(1).filter(|i| *i >= 1)?)?;
+    // A client sends Certificate, CertificateVerify, Finished; a server EncryptedExtensions and
+    // perhaps CertificateRequest before them. Anywhere else the length is a coincidence.
+    let places = if side == Side::Client { 2..=2 } else { 3..=4 };
+    let record = *lengths.get(end.checked_sub(1).filter(|_| places.contains(&end))?)?;
     // Scheme and length of the signature: four bytes. ECDSA signatures are DER of two numbers
     // whose length varies by a few bytes.
     match record.checked_sub(HEADER + OVERHEAD + 4)? {
@@ -115,11 +117,12 @@ mod tests {
     #[test]
     fn a_flight_of_single_records_tells_the_key() {
         // Go: EncryptedExtensions, CertificateRequest, Certificate, CertificateVerify, Finished.
-        assert_eq!(signing_key(0x1301, &[32, 63, 615, 164, 53]), Some(KeyType::P521));
-        assert_eq!(signing_key(0x1301, &[32, 63, 500, 97, 53]), Some(KeyType::P256));
-        assert_eq!(signing_key(0x1301, &[615, 281, 53, 90]), Some(KeyType::Rsa2048));
+        assert_eq!(signing_key(Side::Server, 0x1301, &[32, 63, 615, 164, 53]), Some(KeyType::P521));
+        assert_eq!(signing_key(Side::Server, 0x1301, &[32, 500, 97, 53]), Some(KeyType::P256));
+        assert_eq!(signing_key(Side::Client, 0x1301, &[615, 281, 53, 90]), Some(KeyType::Rsa2048));
         // Packed: nothing to be told.
-        assert_eq!(signing_key(0x1301, &[900]), None);
-        assert_eq!(signing_key(0x1301, &[53]), None);
+        assert_eq!(signing_key(Side::Server, 0x1301, &[900]), None);
+        assert_eq!(signing_key(Side::Client, 0x1301, &[53]), None);
+        assert_eq!(signing_key(Side::Client, 0x1301, &[700, 90, 97, 53]), None, "data, by its place");
     }
 }

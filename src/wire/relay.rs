@@ -90,12 +90,7 @@ impl Relay {
     pub fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
         let listener = Listener::bind(transport, folder)?;
         let address = listener.endpoint()?;
-        let shared = Arc::new(Shared {
-            target,
-            certs,
-            ledger: Mutex::default(),
-            changes: watch::Sender::new(0),
-        });
+        let shared = Arc::new(Shared { target, certs, ledger: Mutex::default(), changes: watch::Sender::new(0) });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, task })
     }
@@ -137,9 +132,8 @@ impl Relay {
     pub fn reports_since(&self, mark: Mark) -> Vec<WireReport> {
         let slots: Vec<Arc<Slot>> = {
             let ledger = self.shared.ledger();
-            let wanted = |slot: &&Arc<Slot>| {
-                slot.number >= mark.opened || slot.closed.load(Ordering::Acquire) >= mark.closed
-            };
+            let wanted =
+                |slot: &&Arc<Slot>| slot.number >= mark.opened || slot.closed.load(Ordering::Acquire) >= mark.closed;
             ledger.first.iter().chain(&ledger.last).filter(wanted).cloned().collect()
         };
         slots.iter().map(|slot| slot.report()).collect()

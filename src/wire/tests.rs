@@ -132,8 +132,7 @@ async fn closed(relay: &Relay) -> WireReport {
 #[tokio::test]
 async fn tls13_is_read_up_to_its_end() {
     let (a, b) = (identity(), identity());
-    let report =
-        meet(server_config(&a, Some(&b), &rustls::version::TLS13), client_config(&a, Some(&b))).await;
+    let report = meet(server_config(&a, Some(&b), &rustls::version::TLS13), client_config(&a, Some(&b))).await;
     let hello = report.client_hello.unwrap();
     assert!(hello.versions.contains(&0x0304) && hello.groups.contains(&0x001d), "{hello:?}");
     assert!(hello.signature_schemes.contains(&0x0403) && !hello.key_shares.is_empty(), "{hello:?}");
@@ -150,8 +149,7 @@ async fn tls13_is_read_up_to_its_end() {
 #[tokio::test]
 async fn tls12_shows_certificates_and_curve() {
     let (a, b) = (identity(), identity());
-    let report =
-        meet(server_config(&a, Some(&b), &rustls::version::TLS12), client_config(&a, Some(&b))).await;
+    let report = meet(server_config(&a, Some(&b), &rustls::version::TLS12), client_config(&a, Some(&b))).await;
     let chosen = report.server_hello.unwrap();
     assert_eq!(chosen.version, 0x0303);
     assert!(chosen.group.is_some());
@@ -187,8 +185,7 @@ async fn a_client_that_does_not_know_the_authority() {
 #[tokio::test]
 async fn a_server_that_does_not_know_the_clients_authority() {
     let (a, b, c) = (identity(), identity(), identity());
-    let report =
-        meet(server_config(&a, Some(&b), &rustls::version::TLS13), client_config(&a, Some(&c))).await;
+    let report = meet(server_config(&a, Some(&b), &rustls::version::TLS13), client_config(&a, Some(&c))).await;
     assert_eq!((report.established, report.client_cert_shown), (Some(false), Some(true)));
     let alert = Alert { from: Side::Server, number: None, encrypted: true };
     assert_eq!(report.alerts.first(), Some(&alert), "{report:?}");

@@ -1,0 +1,121 @@
+//! Which of several findings is the reason.
+
+use super::{Finding, names, wire};
+use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::{Certainty, Phase};
+
+/// Whether `code` is `prefix` or below it, in whole segments.
+pub(super) fn is_under(code: &str, prefix: &str) -> bool {
+    code.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// How much of a reason a code is, from a mere silence to who did what.
+fn weight(code: &str) -> u8 {
+    const TABLE: &[(&str, u8)] = &[
+        ("driver", 9),
+        ("spawn", 8),
+        ("handshake.refused", 5),
+        ("handshake", 7),
+        ("connect.refused", 7),
+        ("tls.rejected", 7),
+        ("tls.no-common", 7),
+        ("tls.plaintext-server", 7),
+        ("tls.plaintext-client", 7),
+        ("check", 7),
+        ("process", 6),
+        ("tls.alert", 5),
+        ("tls.closed", 4),
+        ("rpc.closed", 3),
+        ("connect", 2),
+        ("tls", 2),
+        ("rpc", 2),
+        ("timeout", 1),
+    ];
+    TABLE.iter().find(|(prefix, _)| is_under(code, prefix)).map_or(0, |(_, weight)| *weight)
+}
+
+/// The best finding; earlier ones win ties, unless a later one says the same more finely.
+pub(super) fn best(findings: Vec<Finding>) -> Option<Finding> {
+    findings.into_iter().reduce(|best, next| {
+        let finer = next.code != best.code && is_under(&next.code, &best.code);
+        if weight(&next.code) > weight(&best.code) || (finer && weight(&next.code) == weight(&best.code)) {
+            next
+        } else {
+            best
+        }
+    })
+}
+
+/// What the ends that are our own say. They decrypt, so an alert's number is known to them: it
+/// means what it would mean on the wire.
+pub(super) fn own(e: &Evidence, wire: Option<&Finding>) -> Vec<Finding> {
+    let sides = [(Side::Client, &e.client), (Side::Server, &e.server)];
+    let mut found: Vec<Finding> =
+        sides.into_iter().filter_map(|(side, told)| one(e, side, told.as_ref()?, wire)).collect();
+    // Who rejects knows why; the other one only feels it.
+    found.sort_by_key(|f| !f.code.contains(&format!(".by-{}", side_of(f, e).name())));
+    found
+}
+
+fn side_of(finding: &Finding, e: &Evidence) -> Side {
+    let server = e.server.as_ref().and_then(|s| s.cause.as_ref());
+    if server.is_some_and(|c| c.text == finding.text) { Side::Server } else { Side::Client }
+}
+
+fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Option<Finding> {
+    let cause = told.cause.as_ref()?;
+    let phase = told.phase.unwrap_or_else(|| phase_of(&cause.code));
+    let mut own = Finding::new(phase, cause.code.clone(), cause.certainty, cause.text.clone());
+    own.exit = e
+        .processes
+        .iter()
+        .find(|p| p.side != side)
+        .and_then(|p| p.exit)
+        .filter(|_| is_under(&own.code, "handshake") || is_under(&own.code, "process"));
+    if let Some((name, from)) = alert_of(&cause.code) {
+        let number = names::alert_number(name);
+        own.alert = number;
+        if let Some(read) = number.and_then(|n| wire::alert(e, from, n)) {
+            own.code = read;
+        }
+    }
+    // An end that finds no common signature scheme says what the wire shows from the other side:
+    // that the client cannot accept this key. One cause, one code.
+    if is_under(&own.code, "tls.no-common.signature")
+        && let Some(wire) = wire.filter(|w| is_under(&w.code, "tls.rejected"))
+    {
+        own.code.clone_from(&wire.code);
+        own.text = format!("{}; {}", own.text, wire.text);
+    }
+    Some(own)
+}
+
+/// `tls.alert.NAME.from-SIDE`.
+fn alert_of(code: &str) -> Option<(&str, Side)> {
+    let (name, from) = code.strip_prefix("tls.alert.")?.split_once(".from-")?;
+    Some((name, if from == "client" { Side::Client } else { Side::Server }))
+}
+
+fn phase_of(code: &str) -> Phase {
+    match code.split('.').next().unwrap_or(code) {
+        "spawn" => Phase::Spawn,
+        "handshake" => Phase::Handshake,
+        "connect" => Phase::Connect,
+        "tls" => Phase::Tls,
+        "check" => Phase::Check,
+        "driver" => Phase::Driver,
+        _ => Phase::Rpc,
+    }
+}
+
+impl Certainty {
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Deduced => "deduced",
+            Self::Observed => "observed",
+        }
+    }
+}
