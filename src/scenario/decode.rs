@@ -104,7 +104,7 @@ impl Sink {
         for entry in entries {
             if !S::KEYS.contains(&entry.key.as_str()) && !further.contains(&entry.key.as_str()) {
                 let help = if S::KEYS.is_empty() {
-                    "write `{}`".to_owned()
+                    "it has no keys: write `{}`".to_owned()
                 } else {
                     suggestion(&entry.key, "keys", S::KEYS.iter().chain(further).copied())
                 };

@@ -108,6 +108,17 @@ pub(crate) enum OneOrMore {
     More(Vec<Text>),
 }
 
+/// A message or a list of messages.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the shape of a value; never filled")]
+pub(crate) enum OneMessage {
+    /// One.
+    One(BTreeMap<String, Value>),
+    /// Several.
+    More(Vec<BTreeMap<String, Value>>),
+}
+
 shape! {
     /// A scenario: who is tested against whom, with what, and what is known to fail.
     ScenarioFile is "a scenario" {
@@ -238,9 +249,14 @@ shape! {
     }
 }
 
-shape! {
-    /// Nothing to say: `{}`.
-    Empty is "this" {}
+/// Nothing to say: `{}`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct Empty {}
+
+impl Shape for Empty {
+    const WHAT: &'static str = "`builtin`";
+    const KEYS: &'static [&'static str] = &[];
 }
 
 shape! {
@@ -694,6 +710,7 @@ fn text<T: JsonSchema>(title: &str) -> String {
 }
 
 /// A key that may be left out may not be null: takes the `null` out that `Option` puts in.
+#[derive(Debug, Clone)]
 struct Strict;
 
 impl Transform for Strict {

@@ -1,0 +1,82 @@
+//! What soupscen itself brings to every scenario: the service `kv`, and the capabilities of its own
+//! client and server.
+
+use indexmap::IndexMap;
+use serde_json::json;
+
+use super::model::{Capability, OpDef, Service};
+use crate::axis::{self, Needs};
+use crate::diag::Span;
+
+/// The service that is always there.
+pub(super) const KV: &str = "kv";
+/// Its full protobuf name.
+pub(super) const KV_SERVICE: &str = "proto.KV";
+/// Its methods.
+pub(super) const KV_METHODS: &[&str] = &["Get", "Put"];
+
+/// Capabilities that no axis asks for.
+pub(super) const OTHERS: &[&str] = &["stream.interleaved", "stdio"];
+
+/// What soupscen's own server provides; its `service.kv` is the only service it has.
+const SERVER: &[&str] =
+    &["launch.*", "transport.*", "tls.*", "key.*", "client_key.*", "tls_version.*", "group.*", "service.kv", "stdio"];
+/// What soupscen's own client provides: it calls any service by its descriptors.
+const CLIENT: &[&str] = &[
+    "launch.*",
+    "transport.*",
+    "tls.*",
+    "key.*",
+    "client_key.*",
+    "tls_version.*",
+    "group.*",
+    "service.*",
+    "stream.interleaved",
+    "stdio",
+];
+
+/// Capabilities of the own client.
+pub(super) fn client(span: Span) -> Vec<Capability> {
+    capabilities(CLIENT, span)
+}
+
+/// Capabilities of the own server.
+pub(super) fn server(span: Span) -> Vec<Capability> {
+    capabilities(SERVER, span)
+}
+
+fn capabilities(names: &[&str], span: Span) -> Vec<Capability> {
+    names.iter().map(|name| Capability { name: (*name).to_owned(), when: None, span }).collect()
+}
+
+/// Every capability that a peer could have.
+pub(super) fn known_capabilities<'a>(services: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut known: Vec<String> = OTHERS.iter().map(|name| (*name).to_owned()).collect();
+    for def in axis::table().iter().filter(|def| def.needs != Needs::Nothing) {
+        known.extend(def.values.iter().filter(|v| !v.asks_nothing).map(|v| format!("{}.{}", def.name, v.name)));
+    }
+    known.extend(services.into_iter().map(|name| format!("service.{name}")));
+    known
+}
+
+/// The service `kv`: proto.KV of go-plugin's example, with the ops `put` and `get`.
+pub(super) fn kv(span: Span) -> Service {
+    let op = |method: &str, args: &[&str], yields: Option<&str>| OpDef {
+        method: method.to_owned(),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        send: args.iter().map(|arg| ((*arg).to_owned(), json!(format!("{{{{ {arg} }}}}")))).collect(),
+        yields: yields.map(str::to_owned),
+        span,
+    };
+    Service {
+        name: KV.to_owned(),
+        span,
+        service: KV_SERVICE.to_owned(),
+        files: Vec::new(),
+        import: Vec::new(),
+        ops: IndexMap::from([
+            ("put".to_owned(), op("Put", &["key", "value"], None)),
+            ("get".to_owned(), op("Get", &["key"], Some("value"))),
+        ]),
+    }
+}

@@ -1,0 +1,390 @@
+//! `peers`: implementations under test, inline or from a peer file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use super::builtin;
+use super::decode::{Fields, Sink};
+use super::expr::Pending;
+use super::files::normal;
+use super::model::{
+    Build, Capability, ClientRole, ClientWay, Command, DirectWay, Peer, PluginWay, ServerRole, Tool, VersionProbe,
+};
+use super::reader::{World, legal_name};
+use super::schema;
+use super::scope::Scope;
+use super::template;
+use super::yaml::{Entry, Kind, Node, short};
+use crate::diag::suggestion;
+use crate::{axis, filter};
+
+/// What reading peers needs beside the world.
+pub(super) struct Context<'a> {
+    pub(super) pending: &'a mut Pending,
+    pub(super) services: Vec<String>,
+    pub(super) command: Scope,
+    pub(super) build: Scope,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(pending: &'a mut Pending, services: Vec<String>, vars: &Map<String, Value>) -> Self {
+        let scope = |names: &[&str]| {
+            let mut scope = Scope::default();
+            for name in names {
+                match *name {
+                    "vars" => scope = scope.root("vars", vars.keys().map(String::as_str)),
+                    // Which axes there are is not known before the matrix is read.
+                    "axes" => scope.open("axes"),
+                    name => scope = scope.root(name, []),
+                }
+            }
+            scope
+        };
+        Self { pending, services, command: scope(template::COMMAND_NAMES), build: scope(template::BUILD_NAMES) }
+    }
+}
+
+/// Reads all peers; `entries` come with the folder that their paths start from.
+pub(super) fn read<'n>(
+    world: &mut World<'_>,
+    context: &mut Context<'_>,
+    entries: &[(&'n Entry, &'n Path)],
+) -> IndexMap<String, Peer> {
+    let mut peers = IndexMap::new();
+    for (entry, folder) in entries {
+        legal_name(&mut world.sink, &entry.key, entry.span, "a peer");
+        match peer(world, context, entry, folder) {
+            Some(peer) => {
+                peers.insert(entry.key.clone(), peer);
+            }
+            None => world.incomplete = true,
+        }
+    }
+    peers
+}
+
+fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder: &Path) -> Option<Peer> {
+    let fields = world.sink.fields::<schema::Peer>(&entry.value)?;
+    let Some(from) = fields.get(&mut world.sink, "from") else {
+        if let Some(pick) = fields.entry("pick") {
+            world.sink.error("useless-key", pick.span, "`pick` without `from`", "picks from nothing", "add `from: PATH`");
+        }
+        return Some(inline(&mut world.sink, context, &entry.key, entry, &fields, folder));
+    };
+    let Kind::Map(given) = &entry.value.kind else { return None };
+    for other in given.iter().filter(|e| !matches!(e.key.as_str(), "from" | "pick" | "description")) {
+        if schema_has(&other.key) {
+            let message = format!("`{}` beside `from`", other.key);
+            world.sink.error("useless-key", other.span, message, "the peer file says this", "say it there, or give the peer inline");
+        }
+    }
+    let path = world.sink.text(from, "`from`")?;
+    let pick = fields.get(&mut world.sink, "pick").and_then(|node| world.sink.text(node, "`pick`"));
+    let document = world.peer_file(&normal(&folder.join(&path.value)), path.span)?;
+    let Kind::Map(top) = &document.node.kind else { return None };
+    let Some(list) = top.iter().find(|e| e.key == "peers") else {
+        world.sink.error("missing-key", document.node.span, "a peer file needs `peers`", "no `peers` in it", "write `peers: { NAME: … }`");
+        return None;
+    };
+    let peers = world.sink.entries(&list.value, "`peers`")?;
+    let wanted = pick.as_ref().map_or(entry.key.as_str(), |pick| pick.value.as_str());
+    let found = match peers {
+        [only] if pick.is_none() => Some(only),
+        _ => peers.iter().find(|peer| peer.key == wanted),
+    };
+    let Some(found) = found else {
+        let span = pick.as_ref().map_or(entry.span, |pick| pick.span);
+        let help = suggestion(wanted, "peers of it", peers.iter().map(|peer| peer.key.as_str()));
+        let message = format!("the peer file has no peer `{}`", short(wanted));
+        world.sink.error("unknown-peer", span, message, "not in the file", &format!("{help}; `pick: NAME` takes one of another name"));
+        return None;
+    };
+    let fields = world.sink.fields::<schema::Peer>(&found.value)?;
+    if let Some(from) = fields.entry("from") {
+        world.sink.error("useless-key", from.span, "a peer of a peer file cannot come from another one", "not here", "");
+        return None;
+    }
+    Some(inline(&mut world.sink, context, &entry.key, found, &fields, &document.folder))
+}
+
+fn schema_has(key: &str) -> bool {
+    <schema::Peer as schema::Shape>::KEYS.contains(&key)
+}
+
+fn inline(
+    sink: &mut Sink,
+    context: &mut Context<'_>,
+    name: &str,
+    entry: &Entry,
+    fields: &Fields<'_>,
+    folder: &Path,
+) -> Peer {
+    let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node));
+    let mut facts = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    if own.is_some() {
+        facts.insert("lang".to_owned(), "rust".to_owned());
+        facts.insert("stack".to_owned(), "tonic".to_owned());
+    }
+    if let Some(node) = fields.get(sink, "facts") {
+        for fact in sink.entries(node, "`facts`").unwrap_or_default() {
+            if matches!(fact.key.as_str(), "name" | "lang" | "stack") {
+                let message = format!("`{}` is not among the free facts", fact.key);
+                sink.error("bad-name", fact.span, message, "not here", "`lang` and `stack` stand beside `facts`, the name is the peer's");
+            } else if legal_name(sink, &fact.key, fact.span, "a fact") {
+                facts.extend(sink.text(&fact.value, "a fact").map(|text| (fact.key.clone(), text.value)));
+            }
+        }
+    }
+    for key in ["lang", "stack"] {
+        facts.extend(fields.text(sink, key).map(|text| (key.to_owned(), text)));
+    }
+    let builtin = fields.entry("builtin").map(|e| e.span);
+    let mut client =
+        builtin.map(|span| ClientRole { way: ClientWay::Builtin, provides: builtin::client(span) });
+    let mut server = builtin.map(|span| ServerRole {
+        plugin: Some(PluginWay::Builtin { args: Vec::new() }),
+        direct: Some(DirectWay::Builtin),
+        provides: builtin::server(span),
+    });
+    if let Some(node) = fields.get(sink, "client") {
+        client = client_role(sink, context, node);
+    }
+    if let Some(node) = fields.get(sink, "server") {
+        server = server_role(sink, context, node);
+    }
+    if builtin.is_none() && fields.entry("client").is_none() && fields.entry("server").is_none() {
+        let message = format!("the peer `{}` has no role", short(name));
+        sink.error("no-role", entry.span, message, "neither client nor server", "give it `client`, `server`, `builtin: {}` or `from: PATH`");
+    }
+    Peer {
+        name: name.to_owned(),
+        span: entry.span,
+        facts,
+        client,
+        server,
+        build: fields.get(sink, "build").and_then(|node| build(sink, context, node)),
+        versions: fields.get(sink, "versions").map(|node| versions(sink, context, node)).unwrap_or_default(),
+        folder: folder.to_path_buf(),
+    }
+}
+
+fn client_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Option<ClientRole> {
+    let fields = sink.fields::<schema::ClientRole>(node)?;
+    let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node)).is_some();
+    let driver = fields.get(sink, "driver").and_then(|node| program(sink, context, node));
+    if own == fields.entry("driver").is_some() {
+        sink.error("no-way", fields.span, "a client role is run in one way", "which one?", "give it `driver: { run: [PROGRAM, …] }` or `builtin: {}`");
+    }
+    let way = if own { ClientWay::Builtin } else { ClientWay::Driver(driver?) };
+    let provides = provides(sink, context, &fields, own.then(|| builtin::client(fields.span)));
+    Some(ClientRole { way, provides })
+}
+
+fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Option<ServerRole> {
+    let fields = sink.fields::<schema::ServerRole>(node)?;
+    let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node)).is_some();
+    let mut plugin = own.then(|| PluginWay::Builtin { args: Vec::new() });
+    let mut direct = own.then_some(DirectWay::Builtin);
+    let mut all_own = true;
+    if let Some(node) = fields.get(sink, "plugin") {
+        plugin = plugin_way(sink, context, node);
+        all_own &= matches!(plugin, Some(PluginWay::Builtin { .. }));
+    }
+    if let Some(node) = fields.get(sink, "driver") {
+        direct = program(sink, context, node).map(DirectWay::Driver);
+        all_own = false;
+    }
+    if let Some(node) = fields.get(sink, "attach") {
+        direct = sink.text(node, "`attach`").and_then(|text| address(sink, &text)).map(DirectWay::Attach);
+        all_own = false;
+    }
+    if let (Some(driver), Some(attach)) = (fields.entry("driver"), fields.entry("attach")) {
+        sink.push(
+            crate::diag::Diagnostic::error("two-ways", "a server is dialled in one way, this one has two")
+                .at(attach.span, "second")
+                .at(driver.span, "first")
+                .help("make two peers of it"),
+        );
+    }
+    let ways = ["builtin", "plugin", "driver", "attach"];
+    if ways.iter().all(|key| fields.entry(key).is_none()) {
+        sink.error("no-way", fields.span, "a server role needs a way to be run", "which one?", "give it `plugin: { run: […] }`, `driver: { run: […] }`, `attach: ADDRESS` or `builtin: {}`");
+    }
+    let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
+    let provides = provides(sink, context, &fields, own_provides);
+    Some(ServerRole { plugin, direct, provides })
+}
+
+fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<PluginWay> {
+    let fields = sink.fields::<schema::Plugin>(node)?;
+    let Some(own) = fields.get(sink, "builtin") else {
+        return command(sink, &context.command, &fields).map(PluginWay::Run);
+    };
+    for key in ["run", "env"] {
+        if let Some(entry) = fields.entry(key) {
+            sink.error("two-ways", entry.span, format!("`{key}` beside `builtin`"), "the built-in plugin is a program already", "");
+        }
+    }
+    let own = sink.fields::<schema::BuiltinPlugin>(own)?;
+    let args = own.get(sink, "args").and_then(|node| {
+        context.command.list(sink, node);
+        let items = sink.list(node, "`args`")?;
+        Some(items.iter().filter_map(|item| sink.any_text(item, "an argument")).collect())
+    });
+    Some(PluginWay::Builtin { args: args.unwrap_or_default() })
+}
+
+fn program(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Command> {
+    let fields = sink.fields::<schema::Program>(node)?;
+    command(sink, &context.command, &fields)
+}
+
+/// `run` and `env`.
+fn command(sink: &mut Sink, scope: &Scope, fields: &Fields<'_>) -> Option<Command> {
+    let run = fields.require(sink, "run", "the program and its arguments, as a list");
+    let mut env = IndexMap::new();
+    if let Some(node) = fields.get(sink, "env") {
+        for entry in sink.entries(node, "`env`").unwrap_or_default() {
+            if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
+                let message = format!("`{}` cannot name an environment variable", short(&entry.key));
+                sink.error("bad-name", entry.span, message, "not a name", "");
+            }
+            scope.list(sink, &entry.value);
+            if let Some(value) = sink.any_text(&entry.value, "an environment variable") {
+                env.insert(entry.key.clone(), value);
+            }
+        }
+    }
+    let run = run?;
+    scope.list(sink, run);
+    Some(Command { run: sink.command(run, "`run`")?, env, span: fields.span })
+}
+
+/// `HOST:PORT` or `unix:PATH`.
+fn address(sink: &mut Sink, text: &crate::diag::Spanned<String>) -> Option<String> {
+    let good = match text.value.strip_prefix("unix:") {
+        Some(path) => !path.is_empty(),
+        None => text.value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+    };
+    if !good {
+        let message = format!("`{}` is no address", short(&text.value));
+        sink.error("bad-address", text.span, message, "not an address", "write HOST:PORT or unix:PATH");
+    }
+    good.then(|| text.value.clone())
+}
+
+/// `provides`; what soupscen's own roles provide is known.
+fn provides(
+    sink: &mut Sink,
+    context: &mut Context<'_>,
+    fields: &Fields<'_>,
+    own: Option<Vec<Capability>>,
+) -> Vec<Capability> {
+    if let (None, Some(own)) = (fields.entry("provides"), own) {
+        return own;
+    }
+    let help = "list what it can be asked to do, such as `[service.kv, launch.plugin, transport.unix, tls.auto]`";
+    let Some(node) = fields.require(sink, "provides", help) else { return Vec::new() };
+    let mut all = Vec::new();
+    for item in sink.list(node, "`provides`").unwrap_or_default() {
+        let (name, when) = if matches!(item.kind, Kind::Map(_)) {
+            let Some(entry) = sink.fields::<schema::ProvidesWhen>(item) else { continue };
+            let name = entry.require(sink, "capability", "name the capability");
+            let when = entry.get(sink, "when").and_then(|node| context.pending.read(sink, node, "`when`", false));
+            (name.and_then(|node| sink.text(node, "`capability`")), when)
+        } else {
+            (sink.text(item, "a capability"), None)
+        };
+        if let Some(name) = name.and_then(|name| capability(sink, &context.services, name)) {
+            all.push(Capability { name, when, span: item.span });
+        }
+    }
+    all
+}
+
+/// The canonical name of a capability or glob that at least one known capability matches.
+fn capability(sink: &mut Sink, services: &[String], name: crate::diag::Spanned<String>) -> Option<String> {
+    let text = name.value;
+    if services.contains(&text) {
+        return Some(format!("service.{text}"));
+    }
+    let canonical = text.split_once('.').and_then(|(axis, value)| Some(format!("{axis}.{}", axis::canonical(axis, value)?)));
+    let text = canonical.unwrap_or(text);
+    let known = builtin::known_capabilities(services.iter().map(String::as_str));
+    if known.iter().any(|known| filter::glob(&text, known)) {
+        return Some(text);
+    }
+    // The group says most: name its members first.
+    let group = text.split('.').next().unwrap_or_default();
+    let of_group: Vec<&str> = known.iter().map(String::as_str).filter(|k| k.split('.').next() == Some(group)).collect();
+    let help = if of_group.is_empty() {
+        suggestion(&text, "capabilities", known.iter().map(String::as_str).chain(services.iter().map(String::as_str)))
+    } else {
+        suggestion(&text, &format!("capabilities `{group}.…`"), of_group)
+    };
+    sink.error("unknown-capability", name.span, format!("unknown capability `{}`", short(&text)), "not known", &help);
+    None
+}
+
+fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
+    let fields = sink.fields::<schema::Build>(node)?;
+    let run = fields.require(sink, "run", "the command that builds, as a list, or a list of commands");
+    let inputs = fields.get(sink, "inputs").and_then(|node| sink.texts(node, "`inputs`", true)).unwrap_or_default();
+    for input in &inputs {
+        if Path::new(&input.value).is_absolute() {
+            let message = format!("the input `{}` is not in the peer's folder", short(&input.value));
+            sink.error("bad-path", input.span, message, "an absolute path", "write it relative to the folder of the peer file");
+        }
+    }
+    let mut tools = IndexMap::new();
+    if let Some(node) = fields.get(sink, "tools") {
+        for entry in sink.entries(node, "`tools`").unwrap_or_default() {
+            tools.extend(tool(sink, &entry.value).map(|tool| (entry.key.clone(), tool)));
+        }
+    }
+    let run = run?;
+    context.build.list(sink, run);
+    let several = matches!(&run.kind, Kind::List(items) if items.iter().any(|item| matches!(item.kind, Kind::List(_))));
+    let commands = if several {
+        let items = sink.list(run, "`run`")?;
+        items.iter().filter_map(|item| sink.command(item, "a command of `run`")).collect()
+    } else {
+        vec![sink.command(run, "`run`")?]
+    };
+    Some(Build { run: commands, inputs: inputs.into_iter().map(|i| i.value).collect(), tools, span: fields.span })
+}
+
+fn tool(sink: &mut Sink, node: &Node) -> Option<Tool> {
+    let fields = sink.fields::<schema::Tool>(node)?;
+    let version = fields.get(sink, "version").and_then(|node| sink.texts(node, "`version`", true));
+    let install = fields.require(sink, "install", "say how to get the tool, as a sentence or a command")?;
+    let install = sink.text(install, "`install`")?.value;
+    let version = version.map_or_else(|| vec!["--version".to_owned()], |v| v.into_iter().map(|t| t.value).collect());
+    Some(Tool { version, install })
+}
+
+fn versions(sink: &mut Sink, context: &Context<'_>, node: &Node) -> IndexMap<String, VersionProbe> {
+    let mut versions = IndexMap::new();
+    for entry in sink.entries(node, "`versions`").unwrap_or_default() {
+        legal_name(sink, &entry.key, entry.span, "a component");
+        if !matches!(entry.value.kind, Kind::Map(_)) {
+            let fixed = sink.text(&entry.value, "a version");
+            versions.extend(fixed.map(|text| (entry.key.clone(), VersionProbe::Fixed(text.value))));
+            continue;
+        }
+        let Some(fields) = sink.fields::<schema::ProbeRun>(&entry.value) else { continue };
+        let pattern = fields.get(sink, "pattern").and_then(|node| sink.text(node, "`pattern`"));
+        if let Some(pattern) = &pattern {
+            sink.regex(&pattern.value, pattern.span);
+        }
+        let Some(run) = fields.require(sink, "run", "the command that tells the version, as a list") else { continue };
+        context.build.list(sink, run);
+        if let Some(run) = sink.command(run, "`run`") {
+            versions.insert(entry.key.clone(), VersionProbe::Run { run, pattern: pattern.map(|p| p.value) });
+        }
+    }
+    versions
+}
