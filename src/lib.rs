@@ -8,4 +8,5 @@ pub mod outcome;
 pub mod plan;
 pub mod peer;
 pub mod pki;
+pub mod process;
 pub mod scenario;
