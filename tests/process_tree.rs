@@ -219,13 +219,14 @@ fn with_ticket(script: &str, ticket: &Ticket) -> Command {
 }
 
 /// Runs a test that needs a hub.
-fn hubbed<F: Future<Output = ()>>(spec: TicketSpec, test: impl FnOnce(Scratch, Hub, Ticket) -> F) {
+fn hubbed<F: Future<Output = ()>>(spec: TicketSpec, test: impl FnOnce(PathBuf, Ticket) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let scratch = Scratch::new().unwrap();
         let hub = Hub::bind(scratch.path()).unwrap();
         let ticket = hub.ticket(spec).unwrap();
-        test(scratch, hub, ticket).await;
+        test(scratch.path().to_owned(), ticket).await;
+        drop(hub);
     });
 }
 
@@ -279,7 +280,7 @@ fn shim_reports_and_rewrites() {
         argv: None,
     };
     let spec = TicketSpec { cookie_key: Some("COOKIE".into()), order };
-    hubbed(spec, |_scratch, _hub, mut ticket| async move {
+    hubbed(spec, |_, mut ticket| async move {
         let script = "echo '1|1|tcp|1.2.3.4:5|grpc'; echo more; echo \"$ADDED${DROPPED-gone}${SOUPSCEN_SHIM-}\"; \
                       for i in 1 2 3; do echo err$i >&2; done; exit 3";
         let mut command = with_ticket(script, &ticket);
@@ -307,7 +308,7 @@ fn shim_reports_and_rewrites() {
 
 fn shim_goes_on_when_nobody_answers() {
     // A hub that takes the line but does not decide, one that goes away, and one that is mute.
-    hubbed(TicketSpec::default(), |_scratch, _hub, mut ticket| async move {
+    hubbed(TicketSpec::default(), |_, mut ticket| async move {
         let child = with_ticket("printf unfinished", &ticket).spawn().unwrap();
         assert_eq!(exited(&mut ticket).await.exit, Exit::Code(0), "a dropped reply lets the line go as it is");
         assert_eq!(child.wait_with_output().unwrap().stdout, b"unfinished");
@@ -329,8 +330,8 @@ fn shim_goes_on_when_nobody_answers() {
 }
 
 fn shim_front_killed() {
-    hubbed(TicketSpec::default(), |scratch, _hub, mut ticket| async move {
-        let file = scratch.path().join("pid");
+    hubbed(TicketSpec::default(), |folder, mut ticket| async move {
+        let file = folder.join("pid");
         let script = format!("{}; echo line; echo words >&2; sleep 600", stray(&file));
         let mut child = with_ticket(&script, &ticket).spawn().unwrap();
         let Some(ShimEvent::Started { started, .. }) = ticket.events.recv().await else { panic!() };
@@ -353,7 +354,7 @@ fn shim_plugin_leaves_nothing_behind() {
 }
 
 fn shim_with_a_host_that_never_reads() {
-    hubbed(TicketSpec::default(), |_scratch, _hub, mut ticket| async move {
+    hubbed(TicketSpec::default(), |_, mut ticket| async move {
         let script = "echo line; head -c 10000000 /dev/zero >&2 & head -c 10000000 /dev/zero & \
                       trap 'exit 5' TERM; while :; do sleep 0.01; done";
         let mut child = with_ticket(script, &ticket).spawn().unwrap();
@@ -370,7 +371,7 @@ fn shim_with_a_host_that_never_reads() {
 }
 
 fn shim_passes_floods_untouched() {
-    hubbed(TicketSpec::default(), |_scratch, _hub, mut ticket| async move {
+    hubbed(TicketSpec::default(), |_, mut ticket| async move {
         let script = "echo first; seq 1 200000; seq 1 200000 >&2";
         let mut child = with_ticket(script, &ticket).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
@@ -391,7 +392,7 @@ fn shim_passes_floods_untouched() {
 }
 
 fn shim_serves_several_starts() {
-    hubbed(TicketSpec::default(), |_scratch, _hub, mut ticket| async move {
+    hubbed(TicketSpec::default(), |_, mut ticket| async move {
         for expected in 0..2 {
             let child = with_ticket("echo line", &ticket).spawn().unwrap();
             let Some(ShimEvent::Started { start, .. }) = ticket.events.recv().await else { panic!() };
@@ -403,11 +404,12 @@ fn shim_serves_several_starts() {
 }
 
 fn shim_cannot_start() {
-    hubbed(TicketSpec::default(), |_scratch, _hub, mut ticket| async move {
+    hubbed(TicketSpec::default(), |_, mut ticket| async move {
         let mut command = Command::new(&ticket.argv_prefix[0]);
         command.args(&ticket.argv_prefix[1..]).arg("/no/such/plugin").envs(ticket.env.iter().cloned());
         let output = command.output().unwrap();
-        let Some(ShimEvent::CannotStart { error, .. }) = ticket.events.recv().await else { panic!() };
+        let event = ticket.events.recv().await;
+        let Some(ShimEvent::CannotStart { error, .. }) = event else { panic!("{event:?} {output:?}") };
         assert!(error.contains("`/no/such/plugin`"), "{error}");
         assert_eq!(output.status.code(), Some(127));
         assert!(String::from_utf8(output.stderr).unwrap().contains(&error));

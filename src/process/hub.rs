@@ -110,28 +110,39 @@ pub struct TicketSpec {
     pub order: StartOrder,
 }
 
-/// The right to report as one plugin, once or several times. Dropping it ends the right; shims that
-/// run then pass everything on unchanged.
+/// The right to report as one plugin, once or several times.
 #[derive(Debug)]
 pub struct Ticket {
     /// Goes before the plugin's own program and arguments.
     pub argv_prefix: Vec<String>,
     /// Goes into the environment of the host, or of the plugin's command.
     pub env: Vec<(String, String)>,
-    /// What its shims tell.
-    pub events: mpsc::Receiver<ShimEvent>,
-    /// Ends the ticket when dropped; keep it when the fields above are taken apart.
-    pub registration: Registration,
+    /// What its shims tell. Dropping this ends the ticket.
+    pub events: ShimEvents,
 }
 
-/// Keeps a ticket valid.
+/// What the shims of one ticket tell. The ticket holds as long as this: afterwards shims pass
+/// everything on unchanged.
 #[derive(Debug)]
-pub struct Registration {
+pub struct ShimEvents {
+    receiver: mpsc::Receiver<ShimEvent>,
     token: String,
     tickets: Tickets,
 }
 
-impl Drop for Registration {
+impl ShimEvents {
+    /// The next event; `None` never comes while the hub lives. Safe to drop and ask again.
+    pub async fn recv(&mut self) -> Option<ShimEvent> {
+        self.receiver.recv().await
+    }
+
+    /// The next event, if one is waiting.
+    pub fn try_recv(&mut self) -> Option<ShimEvent> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+impl Drop for ShimEvents {
     fn drop(&mut self) {
         lock(&self.tickets).remove(&self.token);
     }
@@ -187,14 +198,13 @@ impl Hub {
     /// When the system's random generator cannot be read.
     pub fn ticket(&self, spec: TicketSpec) -> std::io::Result<Ticket> {
         let token = scratch::random_name(16)?;
-        let (sender, events) = mpsc::channel(QUEUE);
+        let (sender, receiver) = mpsc::channel(QUEUE);
         let entry = Entry { spec: Arc::new(spec), events: sender, starts: Arc::default() };
         lock(&self.tickets).insert(token.clone(), entry);
         Ok(Ticket {
             argv_prefix: vec![self.program.clone(), SHIM_COMMAND.to_owned()],
             env: vec![(VARIABLE.to_owned(), format!("{token}@{}", self.socket.display()))],
-            events,
-            registration: Registration { token, tickets: Arc::clone(&self.tickets) },
+            events: ShimEvents { receiver, token, tickets: Arc::clone(&self.tickets) },
         })
     }
 }

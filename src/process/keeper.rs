@@ -92,6 +92,8 @@ pub(super) struct Launch {
     pub(super) image: sys::Image,
     /// Its signal mask.
     pub(super) mask: SigSet,
+    /// Nothing else passes from us to the program: no descriptor, no ignored signal.
+    pub(super) isolated: bool,
     /// The program's standard descriptors.
     pub(super) stdio: [OwnedFd; 3],
     /// Where a failed exec is told: two integers, [`Stage`] and errno. Closed by a good exec.
@@ -173,7 +175,10 @@ pub(super) fn become_child(launch: &Launch) -> i32 {
     if let Err(error) = launch.image.enter_folder() {
         return fail(launch, Stage::Folder, error);
     }
-    sys::fresh_signals(&launch.mask);
+    if launch.isolated {
+        sys::close_on_exec_from(3);
+    }
+    sys::fresh_signals(&launch.mask, launch.isolated);
     fail(launch, Stage::Exec, launch.image.exec())
 }
 

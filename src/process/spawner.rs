@@ -203,7 +203,7 @@ impl Spawner {
         let stderr = ends.stderr.map(pipe::Receiver::from_owned_fd).transpose().map_err(io)?;
         let mut failed = pipe::Receiver::from_owned_fd(failure_reader).map_err(io)?;
 
-        let launch = Launch { image, mask: SigSet::empty(), stdio: ends.theirs, failure };
+        let launch = Launch { image, mask: SigSet::empty(), isolated: true, stdio: ends.theirs, failure };
         let prepared = Prepared { plan: Plan { launch, socket: theirs } };
         let (reply, forked) = oneshot::channel();
         let gone = || SpawnError::Other { program: name.clone(), error: "the spawning thread has ended".into() };

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::{ForkResult, Pid};
 
 /// Forks a process that has exactly one thread; parent and child both go on as ordinary programs.
@@ -155,11 +155,24 @@ pub(super) fn close_from(first: u32) {
     }
 }
 
-/// Takes the signals' dispositions and mask back to what a fresh program expects: nothing blocked,
-/// SIGPIPE deadly (the Rust runtime ignores it, and ignored signals survive exec). Async-signal-safe.
-pub(super) fn fresh_signals(mask: &SigSet) {
-    // SAFETY: the default disposition runs no code of ours.
-    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+/// Has every descriptor from `first` on closed by the next exec. Async-signal-safe. Before Linux
+/// 5.11 this does nothing; std's and our own descriptors close on exec anyway.
+pub(super) fn close_on_exec_from(first: u32) {
+    // SAFETY: sets a flag on whatever is open.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Gives a program its signal mask, and a deadly SIGPIPE (the Rust runtime ignores it, and ignored
+/// signals survive exec). With `all`, nothing is ignored. Async-signal-safe.
+pub(super) fn fresh_signals(mask: &SigSet, all: bool) {
+    if all {
+        for number in 1..=31 {
+            // SAFETY: the default disposition runs no code of ours; SIGKILL and SIGSTOP just refuse.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
+    }
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
 }
 

@@ -133,7 +133,7 @@ fn start(argv: &[OsString], env: &[(OsString, OsString)], mask: SigSet) -> Resul
             fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         let since = Instant::now();
-        let launch = Launch { image, mask, stdio: [stdin, out, err], failure };
+        let launch = Launch { image, mask, isolated: false, stdio: [stdin, out, err], failure };
         let pid = sys::fork_with(&launch, become_child)?.as_raw();
         Ok((Plugin { pid, stdout, stderr, since }, reason))
     })();
