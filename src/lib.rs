@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod plan;
 pub mod peer;
 pub mod pki;
+pub mod process;
 pub mod scenario;
 pub mod wire;
 pub mod transport;
