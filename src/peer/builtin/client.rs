@@ -24,7 +24,7 @@ use tower::Service;
 use super::codec::Raw;
 use super::spawn::{Spawner, TokioSpawner};
 use super::stream::OpenStream;
-use super::{host, spawn};
+use super::host;
 use crate::outcome::evidence::{ConnectionFacts, Reported};
 use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
 use crate::peer::{
@@ -51,15 +51,15 @@ pub struct BuiltinClient {
 
 impl Default for BuiltinClient {
     fn default() -> Self {
-        Self::new(Arc::new(TokioSpawner))
+        Self::new(TokioSpawner)
     }
 }
 
 impl BuiltinClient {
     /// A client that starts plugins with `spawner`.
     #[must_use]
-    pub fn new(spawner: Arc<dyn spawn::Spawner>) -> Self {
-        Self { spawner, lenient: false }
+    pub fn new(spawner: impl Spawner + 'static) -> Self {
+        Self { spawner: Arc::new(spawner), lenient: false }
     }
 
     /// As a host it goes on in plaintext when a plugin announces no certificate under `AutoMTLS`, as

@@ -113,7 +113,7 @@ async fn connect(
 ) -> Result<Wire, PeerError> {
     let bytes = plugin.line(deadline, request.within).await?;
     let auto = own.is_some();
-    let reading = read_line(&bytes, auto);
+    let reading = read_line(&bytes, &request.protocol_versions, auto);
     let refuse = |code: &str, text: &str| PeerError::from(Fault::new(Phase::Handshake, format!("handshake.{code}"), text));
     let line = match (reading.line, &reading.problem) {
         (Some(line), None) => line,
@@ -121,14 +121,6 @@ async fn connect(
         (_, Some(problem)) => return Err(refuse(&problem.code, &problem.text)),
         (None, None) => return Err(refuse("line.noise", "the handshake line could not be read")),
     };
-    if !request.protocol_versions.contains(&line.protocol) {
-        let text = format!(
-            "the plugin speaks protocol version {}, and this host {}",
-            line.protocol,
-            request.protocol_versions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
-        );
-        return Err(refuse("version.none-common", &text));
-    }
     let tls = tls_of(&request.tls, own, &line);
     let wire = match Wire::open(&line.target, &tls, deadline.saturating_duration_since(Instant::now())).await {
         Ok(wire) => wire,

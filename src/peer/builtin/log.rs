@@ -90,3 +90,4 @@ impl Log {
         self.line(Level::Warn, message);
     }
 
+}

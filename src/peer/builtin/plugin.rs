@@ -197,7 +197,7 @@ fn plugin_tls(settings: &ServeSettings, env: &PluginEnv) -> Result<(TlsMode, Tls
             let text = "AutoMTLS was asked for by --tls auto, and the host sent no PLUGIN_CLIENT_CERT";
             return Err(PluginError::Settings(text.to_owned()));
         };
-        tls.ca = Some(Arc::new(Identity::trusted_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT")?));
+        tls.ca = Some(Arc::new(Identity::trust_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT")?));
         if tls.identity.is_none() {
             tls.identity = Some(broken::identity_for(settings.broken, settings.key.unwrap_or(KeyType::P521))?);
         }

@@ -76,7 +76,7 @@ fn tls_message(spec: &TlsSpec) -> Tls {
         mode: spec.mode.name().into(),
         ca: spec.ca.as_ref().and_then(|i| i.files()).map(|f| path(&f.cert)),
         cert: spec.identity.as_ref().and_then(|i| i.files()).map(|f| path(&f.cert)),
-        key: spec.identity.as_ref().and_then(|i| i.files()).map(|f| path(&f.key)),
+        key: spec.identity.as_ref().and_then(|i| i.files()).and_then(|f| f.key.as_deref()).map(path),
         min_version: version.clone(),
         max_version: version,
         groups: spec.group.iter().map(|g| g.name().to_owned()).collect(),
