@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_client(false)
-        .bytes(".proto")
+        .bytes(".")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -15,3 +15,5 @@ pub mod scenario;
 pub mod wire;
 pub mod transport;
 pub mod handshake;
+#[path = "cli/try.rs"]
+pub mod cli;

@@ -1,10 +1,4 @@
-//! The binary: the shim and the keeper before anything else, then the command line.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    if let Some(status) = soupscen::process::entry() {
-        return status;
-    }
+//! Temporary dispatch.
+fn main() -> std::process::ExitCode {
     soupscen::cli::main()
 }

@@ -51,10 +51,7 @@ impl fmt::Display for Line {
     /// The line without its newline. All of fields 1 to 6 are always there: pyvider-rpcplugin's host
     /// refuses fewer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (network, address) = match &self.target {
-            Target::Tcp(address) => ("tcp", address.to_string()),
-            Target::Unix(path) => ("unix", path.display().to_string()),
-        };
+        let (network, address) = address_fields(&self.target);
         let kind = match self.kind {
             Kind::Grpc => "grpc",
             Kind::Netrpc => "netrpc",
@@ -87,6 +84,8 @@ pub struct Reading {
     pub cert: Option<CertFacts>,
     /// Field 2, even where the rest is refused.
     pub protocol: Option<u32>,
+    /// Fields 3 and 4, even where the rest is refused.
+    pub target: Option<Target>,
 }
 
 impl Reading {
@@ -106,11 +105,11 @@ impl Reading {
     }
 }
 
-/// Reads the first line of a plugin's stdout, with or without its newline. `auto_mtls`: the host
-/// sent `PLUGIN_CLIENT_CERT` and so depends on field 6. Codes of problems are listed in
-/// `docs/design/causes.md`; those that Go's host accepts are not `certain`.
+/// Reads the first line of a plugin's stdout, with or without its newline. `versions`: what the host
+/// speaks; none means that any will do. `auto_mtls`: the host sent `PLUGIN_CLIENT_CERT` and so
+/// depends on field 6. Problems that some real host accepts are not `certain`.
 #[must_use]
-pub fn read_line(bytes: &[u8], auto_mtls: bool) -> Reading {
+pub fn read_line(bytes: &[u8], versions: &[u32], auto_mtls: bool) -> Reading {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
     let mut reading = Reading {
@@ -119,8 +118,9 @@ pub fn read_line(bytes: &[u8], auto_mtls: bool) -> Reading {
         text: text.chars().take(KEPT).collect(),
         cert: None,
         protocol: None,
+        target: None,
     };
-    let mut parser = Parser { reading: &mut reading, auto_mtls };
+    let mut parser = Parser { reading: &mut reading, versions, auto_mtls };
     match parser.parse(text, bytes.len()) {
         Ok(line) => reading.line = Some(line),
         Err(problem) => reading.problem = Some(problem),
@@ -130,6 +130,7 @@ pub fn read_line(bytes: &[u8], auto_mtls: bool) -> Reading {
 
 struct Parser<'a> {
     reading: &'a mut Reading,
+    versions: &'a [u32],
     auto_mtls: bool,
 }
 
@@ -178,9 +179,16 @@ impl Parser<'_> {
             refuse("line.protocol", format!("the protocol version {} is no number from 0", show(protocol)))
         })?;
         self.reading.protocol = Some(protocol);
-        // Looked at before the address, so that a report shows it whatever else is wrong.
+        // Looked at first, so that a report shows them whatever else is wrong.
         let cert = self.cert(rest.get(1).copied());
-        let target = target(network, address)?;
+        let target = target(network, address);
+        self.reading.target = target.as_ref().ok().cloned();
+        if !self.versions.is_empty() && !self.versions.contains(&protocol) {
+            let known: Vec<String> = self.versions.iter().map(u32::to_string).collect();
+            let text = format!("the plugin speaks protocol version {protocol}, and the host {}", known.join(", "));
+            return Err(refuse("version.none-common", text));
+        }
+        let target = target?;
         let kind = match rest.first().copied() {
             Some("grpc") => Kind::Grpc,
             Some("netrpc") => Kind::Netrpc,
@@ -243,6 +251,31 @@ fn target(network: &str, address: &str) -> Result<Target, HandshakeProblem> {
         "unix" if address.is_empty() => Err(refuse("line.address", "the path of the unix socket is empty")),
         "unix" => Ok(Target::Unix(PathBuf::from(address))),
         other => Err(refuse("line.network", format!("the network {} is neither `tcp` nor `unix`", show(other)))),
+    }
+}
+
+/// The same line with another address, everything else left as it was, newline included: how the
+/// relay is put between a plugin and its host. `None` for what has no address.
+#[must_use]
+pub fn with_address(line: &[u8], target: &Target) -> Option<Vec<u8>> {
+    let mut fields: Vec<&[u8]> = line.split(|&byte| byte == b'|').collect();
+    if fields.len() < 4 {
+        return None;
+    }
+    let (network, address) = address_fields(target);
+    *fields.get_mut(2)? = network.as_bytes();
+    // The fourth field may be the last one and carry the newline.
+    let old = *fields.get(3)?;
+    let end = old.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let new = [address.as_bytes(), old.get(end..)?].concat();
+    *fields.get_mut(3)? = &new;
+    Some(fields.join(&b'|'))
+}
+
+fn address_fields(target: &Target) -> (&'static str, String) {
+    match target {
+        Target::Tcp(address) => ("tcp", address.to_string()),
+        Target::Unix(path) => ("unix", path.display().to_string()),
     }
 }
 

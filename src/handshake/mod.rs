@@ -8,7 +8,7 @@ mod env;
 mod line;
 
 pub use env::{Cookie, EnvProblem, HostEnv, PluginEnv, choose_version};
-pub use line::{CORE_VERSION, Kind, LINE_LIMIT, Line, Reading, encode_cert, read_line};
+pub use line::{CORE_VERSION, Kind, LINE_LIMIT, Line, Reading, encode_cert, read_line, with_address};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use crate::pki::Identity;
 use crate::transport::Target;
 
 fn problem(text: &str, auto: bool) -> (String, bool) {
-    let problem = read_line(text.as_bytes(), auto).problem.expect("a problem");
+    let problem = read_line(text.as_bytes(), &[], auto).problem.expect("a problem");
     (problem.code, problem.certain)
 }
 
@@ -25,7 +25,7 @@ fn a_formatted_line_reads_back() {
         (Target::Tcp("[::1]:9".parse().unwrap()), Some(true)),
     ] {
         let line = Line { protocol: 3, target, kind: Kind::Grpc, cert: Some(cert()), multiplex };
-        let reading = read_line(format!("{line}\r\n").as_bytes(), true);
+        let reading = read_line(format!("{line}\r\n").as_bytes(), &[], true);
         assert_eq!(reading.problem, None);
         assert_eq!(reading.cert.unwrap().key, Some(KeyType::P521));
         assert_eq!(reading.line, Some(line));
@@ -57,7 +57,7 @@ fn every_defect_has_its_code() {
     ];
     for (text, code) in cases {
         assert_eq!(problem(text, true), (code.to_owned(), true), "{text}");
-        assert_eq!(read_line(text.as_bytes(), true).line, None, "{text}");
+        assert_eq!(read_line(text.as_bytes(), &[], true).line, None, "{text}");
     }
     assert_eq!(problem(&"x|".repeat(LINE_LIMIT), false).0, "line.too-long");
 }
@@ -65,11 +65,11 @@ fn every_defect_has_its_code() {
 #[test]
 fn what_only_some_hosts_refuse_is_not_certain() {
     assert_eq!(problem("1|1|unix|/tmp/x|grpc", false), ("line.five-fields".to_owned(), false));
-    assert!(read_line(b"1|1|unix|/tmp/x|grpc", false).line.is_some());
+    assert!(read_line(b"1|1|unix|/tmp/x|grpc", &[], false).line.is_some());
     assert_eq!(problem("1|1|unix|/tmp/x|grpc|", true), ("line.cert.empty".to_owned(), false));
-    assert_eq!(read_line(b"1|1|unix|/tmp/x|grpc|", false).problem, None);
+    assert_eq!(read_line(b"1|1|unix|/tmp/x|grpc|", &[], false).problem, None);
     // Go takes a short sixth field for something else than a certificate.
-    assert_eq!(read_line(b"1|1|unix|/tmp/x|grpc|extra", false).problem, None);
+    assert_eq!(read_line(b"1|1|unix|/tmp/x|grpc|extra", &[], false).problem, None);
 }
 
 #[test]
@@ -105,4 +105,22 @@ fn the_highest_common_version_wins() {
     assert_eq!(choose_version(&[9], &[4, 3]), Some(3));
     assert_eq!(choose_version(&[], &[4, 3]), Some(3));
     assert_eq!(choose_version(&[1], &[]), None);
+}
+
+#[test]
+fn a_version_that_the_host_lacks_is_named() {
+    let reading = read_line(b"1|99|unix|/tmp/x|grpc|", &[1, 2], false);
+    assert_eq!(reading.problem.unwrap().code, "version.none-common");
+    assert_eq!(reading.protocol, Some(99));
+    assert_eq!(reading.target, Some(Target::Unix("/tmp/x".into())));
+    assert_eq!(read_line(b"1|2|unix|/tmp/x|grpc|", &[1, 2], false).problem, None);
+}
+
+#[test]
+fn an_address_is_replaced_and_nothing_else() {
+    let relay = Target::Tcp(([127, 0, 0, 1], 7).into());
+    let replaced = |line: &str| with_address(line.as_bytes(), &relay).map(|line| String::from_utf8(line).unwrap());
+    assert_eq!(replaced("1|1|unix|/tmp/x|grpc|MII=|\r\n").unwrap(), "1|1|tcp|127.0.0.1:7|grpc|MII=|\r\n");
+    assert_eq!(replaced("1|1|unix|/tmp/x\n").unwrap(), "1|1|tcp|127.0.0.1:7\n");
+    assert_eq!(replaced("1|1|unix"), None);
 }

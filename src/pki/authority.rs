@@ -30,8 +30,8 @@ impl Role {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
-    Issued,
-    SelfSigned,
+    Issued(Role),
+    AutoMtls,
 }
 
 type Cell<T> = Arc<OnceCell<Arc<T>>>;
@@ -44,7 +44,7 @@ pub struct Authority {
     issuer: Arc<Issuer<'static, KeyPair>>,
     folder: Option<PathBuf>,
     keys: Mutex<HashMap<KeyType, Cell<KeyPair>>>,
-    identities: Mutex<HashMap<(Kind, Role, KeyType), Cell<Identity>>>,
+    identities: Mutex<HashMap<(Kind, KeyType), Cell<Identity>>>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -85,8 +85,8 @@ impl Authority {
 
     /// What both sides trust under `server` and `mutual`.
     #[must_use]
-    pub fn root(&self) -> &Arc<Identity> {
-        &self.root
+    pub fn root(&self) -> Arc<Identity> {
+        Arc::clone(&self.root)
     }
 
     /// The run's certificate of this role and key type, signed by the root.
@@ -94,31 +94,34 @@ impl Authority {
     /// # Errors
     /// When the key or the certificate cannot be made or written; the next request tries again.
     pub async fn issue(&self, role: Role, key: KeyType) -> Result<Arc<Identity>, PkiError> {
-        self.identity(Kind::Issued, role, key).await
+        self.identity(Kind::Issued(role), key).await
     }
 
-    /// The run's self-signed certificate of this role and key type, made as go-plugin's `AutoMTLS` does.
+    /// The run's self-signed certificate of this key type, made as go-plugin's `AutoMTLS` does.
     ///
     /// # Errors
     /// As [`Authority::issue`].
-    pub async fn self_signed(&self, role: Role, key: KeyType) -> Result<Arc<Identity>, PkiError> {
-        self.identity(Kind::SelfSigned, role, key).await
+    pub async fn auto_mtls(&self, key: KeyType) -> Result<Arc<Identity>, PkiError> {
+        self.identity(Kind::AutoMtls, key).await
     }
 
-    async fn identity(&self, kind: Kind, role: Role, key: KeyType) -> Result<Arc<Identity>, PkiError> {
-        let cell = cell(&self.identities, (kind, role, key));
+    async fn identity(&self, kind: Kind, key: KeyType) -> Result<Arc<Identity>, PkiError> {
+        let cell = cell(&self.identities, (kind, key));
         let identity = cell
             .get_or_try_init(|| async {
                 let pair = self.pair(key).await?;
                 let issuer = Arc::clone(&self.issuer);
                 let made = blocking(move || match kind {
-                    Kind::Issued => keys::leaf(role, &pair, &issuer),
-                    Kind::SelfSigned => keys::auto_mtls(&pair),
+                    Kind::Issued(role) => keys::leaf(role, &pair, &issuer),
+                    Kind::AutoMtls => keys::auto_mtls(&pair),
                 })
                 .await?;
                 if let Some(folder) = &self.folder {
-                    let prefix = if kind == Kind::Issued { "" } else { "auto-" };
-                    made.write_to(folder, &format!("{prefix}{}-{key}", role.name()))?;
+                    let name = match kind {
+                        Kind::Issued(role) => role.name(),
+                        Kind::AutoMtls => "auto",
+                    };
+                    made.write_to(folder, &format!("{name}-{key}"))?;
                 }
                 Ok(Arc::new(made))
             })

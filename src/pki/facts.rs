@@ -49,6 +49,14 @@ pub fn cert_facts(der: &[u8]) -> Result<CertFacts, PkiError> {
     })
 }
 
+/// The facts of the first certificate in PEM text (`PLUGIN_CLIENT_CERT`); `None` when there is none.
+#[must_use]
+pub fn pem_facts(pem: &str) -> Option<CertFacts> {
+    use rustls::pki_types::pem::PemObject as _;
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    cert_facts(&der).ok()
+}
+
 fn key_type(cert: &X509Certificate<'_>) -> Option<KeyType> {
     let info = cert.public_key();
     match info.parsed() {

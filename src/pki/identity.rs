@@ -76,7 +76,7 @@ impl Identity {
 
     /// The self-signed identity that go-plugin's `AutoMTLS` makes, on a key of any type (its own is
     /// P-521). Curves take under a millisecond; RSA keys belong to
-    /// [`Authority::self_signed`](super::Authority::self_signed), which makes them once per run.
+    /// [`Authority::auto_mtls`](super::Authority::auto_mtls), which makes them once per run.
     ///
     /// # Errors
     /// [`PkiError::Make`] when the library cannot.
@@ -96,7 +96,7 @@ impl Identity {
     ///
     /// # Errors
     /// What is wrong with the text, naming `from`.
-    pub fn trusted_from_pem(text: &[u8], from: &str) -> Result<Self, PkiError> {
+    pub fn trust_from_pem(text: &[u8], from: &str) -> Result<Self, PkiError> {
         Self::new(read_certs("CA", text, from)?, None)
     }
 
@@ -121,15 +121,17 @@ impl Identity {
     ///
     /// # Errors
     /// What is wrong with the file, with its path.
-    pub fn trusted_from_file(path: &Path) -> Result<Self, PkiError> {
-        Self::trusted_from_pem(&read_file("CA", path)?, &quoted(path))
+    pub fn load_trust(path: &Path) -> Result<Self, PkiError> {
+        let identity = Self::trust_from_pem(&read_file("CA", path)?, &quoted(path))?;
+        let _ = identity.files.set(IdentityFiles { cert: path.to_owned(), key: None });
+        Ok(identity)
     }
 
     /// A chain and its key from PEM files.
     ///
     /// # Errors
     /// What is wrong with the files, with their paths.
-    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, PkiError> {
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, PkiError> {
         let (cert_pem, key_pem) = (read_file("certificate", cert)?, read_file("key", key)?);
         let identity = Self::from_pem(&cert_pem, &quoted(cert), &key_pem, &quoted(key))?;
         let files = IdentityFiles { cert: cert.to_owned(), key: Some(key.to_owned()) };

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 pub use authority::{Authority, Role};
 pub use error::PkiError;
 pub(crate) use facts::cached as cached_facts;
-pub use facts::cert_facts;
+pub use facts::{cert_facts, pem_facts};
 pub use identity::{Identity, IdentityFiles};
 
 use rustls::crypto::CryptoProvider;

@@ -35,7 +35,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] SocketFile),
 }
 
 #[derive(Debug)]

@@ -1,1 +1,31 @@
-//! x
+//! The built-in Rust peer: client and server for `proto.KV`, in process and as a go-plugin. L4.
+//!
+//! [`BuiltinServer`] serves in this process; [`plugin`] is the same server as a program (`soupscen
+//! serve kv`), which any go-plugin host can start; [`BuiltinClient`] dials, and hosts plugins.
+//! [`broken`] has the plugins that are wrong on purpose.
+
+pub mod broken;
+mod client;
+mod codec;
+mod control;
+mod host;
+mod kv;
+pub mod log;
+pub mod plugin;
+pub mod proto;
+mod server;
+pub mod spawn;
+mod store;
+mod stream;
+
+pub use client::BuiltinClient;
+pub use server::{BuiltinServer, KV_SERVICE};
+
+use super::PeerError;
+use crate::transport::Fault;
+
+impl From<Fault> for PeerError {
+    fn from(fault: Fault) -> Self {
+        Self { reported: fault.reported, refused: fault.refused, harness: false, timed_out: fault.timed_out }
+    }
+}

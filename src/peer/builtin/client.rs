@@ -1,0 +1,395 @@
+//! The client: one connection, dialled once, never reconnected; calls of any method by its bytes.
+
+use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::Uri;
+use http::uri::PathAndQuery;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::metadata::{Ascii, Binary, KeyAndValueRef, MetadataKey, MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::codec::Raw;
+use super::spawn::{Spawner, TokioSpawner};
+use super::stream::OpenStream;
+use super::host;
+use crate::outcome::evidence::{ConnectionFacts, Reported};
+use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
+use crate::peer::{
+    CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, Metadata, PeerError, Stream, Target,
+    TlsSpec,
+};
+use crate::transport::{Fault, Watch, dial};
+
+/// The largest message that is taken, in bytes.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// All messages of a whole stream together, at most, in bytes.
+const RECEIVE_LIMIT: usize = 256 << 20;
+
+/// How long the other side may take to see a connection's orderly end.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// The built-in client role.
+#[derive(Debug, Clone)]
+pub struct BuiltinClient {
+    spawner: Arc<dyn Spawner>,
+    lenient: bool,
+}
+
+impl Default for BuiltinClient {
+    fn default() -> Self {
+        Self::new(TokioSpawner)
+    }
+}
+
+impl BuiltinClient {
+    /// A client that starts plugins with `spawner`.
+    #[must_use]
+    pub fn new(spawner: impl Spawner + 'static) -> Self {
+        Self { spawner: Arc::new(spawner), lenient: false }
+    }
+
+    /// As a host it goes on in plaintext when a plugin announces no certificate under `AutoMTLS`, as
+    /// pyvider-rpcplugin's does.
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+}
+
+impl Client for BuiltinClient {
+    fn connect(&self, request: ConnectRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
+        Box::pin(async move {
+            let wire = Wire::open(&request.target, &request.tls, request.within).await?;
+            Ok(Box::new(wire) as Box<dyn Connection>)
+        })
+    }
+
+    fn launch(&self, request: LaunchRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
+        Box::pin(async move {
+            let hosted = host::launch(self.spawner.as_ref(), request, self.lenient).await?;
+            Ok(Box::new(hosted) as Box<dyn Connection>)
+        })
+    }
+}
+
+/// hyper's connection as the transport that tonic's client wants. tonic's own `Channel` would put a
+/// queue, a worker and a reconnecting layer between; none is wanted here.
+#[derive(Debug, Clone)]
+pub(super) struct Channel(SendRequest<Body>);
+
+impl Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
+/// A live HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    channel: Option<Channel>,
+    origin: Uri,
+    facts: ConnectionFacts,
+    watch: Arc<Watch>,
+    task: JoinHandle<Option<String>>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Wire {
+    /// Dials, and waits for the server's first byte (its SETTINGS frame, which RFC 9113 section 3.4
+    /// makes it send first): only then has a TLS 1.3 server accepted the client's certificate.
+    pub(super) async fn open(target: &Target, tls: &TlsSpec, within: Duration) -> Result<Self, Fault> {
+        let deadline = Instant::now() + within;
+        let mut link = dial(target, tls, within).await?;
+        let (facts, watch, first) = (link.facts().clone(), link.watch(), link.first_byte());
+        let scheme = if facts.tls == Some(true) { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", tls.server_name)
+            .parse()
+            .map_err(|_| Fault::new(Phase::Tls, "tls.setup", format!("`{}` is no host name", tls.server_name)))?;
+        let broken = |watch: &Watch, error: Option<String>| {
+            watch.fault().unwrap_or_else(|| {
+                let text = error.unwrap_or_else(|| "it closed the connection".to_owned());
+                Fault::new(Phase::Rpc, "rpc.http2", format!("the server at {target} does not speak HTTP/2: {text}"))
+            })
+        };
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(link))
+            .await
+            .map_err(|error| broken(&watch, Some(error.to_string())))?;
+        let task = tokio::spawn(async move { connection.await.err().map(|error| chain(&error)) });
+        let mut wire = Self { channel: Some(Channel(sender)), origin, facts, watch, task };
+        match timeout_at(deadline, first).await {
+            Ok(Ok(())) => match wire.watch.fault() {
+                Some(fault) => Err(fault),
+                None => Ok(wire),
+            },
+            Ok(Err(_)) => {
+                let error = (&mut wire.task).await.ok().flatten();
+                Err(broken(&wire.watch, error))
+            }
+            Err(_) => {
+                let text = format!("the server at {target} sent nothing within {within:?}");
+                Err(Fault::new(Phase::Rpc, "rpc.timeout", text).timed_out())
+            }
+        }
+    }
+
+    /// Ends it in order.
+    pub(super) async fn end(mut self) {
+        self.channel = None;
+        let _ = timeout(CLOSE_LIMIT, &mut self.task).await;
+    }
+
+    pub(super) fn grpc(&self) -> Result<Grpc<Channel>, PeerError> {
+        let Some(channel) = self.channel.clone() else {
+            return Err(Fault::new(Phase::Rpc, "rpc.closed", "the connection was closed by this client").into());
+        };
+        Ok(Grpc::with_origin(channel, self.origin.clone()).max_decoding_message_size(MESSAGE_LIMIT))
+    }
+
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
+    /// A call from its first to its last message.
+    pub(super) async fn run(&self, request: CallRequest) -> Result<CallResult, PeerError> {
+        let mut grpc = self.grpc()?;
+        let CallRequest { method, send, metadata, deadline } = request;
+        let path = path(&method)?;
+        let request = prepare(futures::stream::iter(send), &metadata, Some(deadline))?;
+        let mut result = unfinished();
+        let ended = timeout(deadline, exchange(&mut grpc, request, path, &mut result)).await;
+        let status = ended.unwrap_or_else(|_| Err(deadline_passed(deadline)));
+        finish(&mut result, status, &self.watch);
+        Ok(result)
+    }
+}
+
+async fn exchange(
+    grpc: &mut Grpc<Channel>,
+    request: tonic::Request<futures::stream::Iter<std::vec::IntoIter<Bytes>>>,
+    path: PathAndQuery,
+    result: &mut CallResult,
+) -> Result<MetadataMap, Status> {
+    let (headers, mut body, _) = grpc.streaming(request, path, Raw).await?.into_parts();
+    result.headers = from_map(&headers);
+    let mut total = 0;
+    while let Some(message) = body.message().await? {
+        total += message.len();
+        if total > RECEIVE_LIMIT {
+            let text = format!("more than {RECEIVE_LIMIT} bytes were received in one call; open a stream instead");
+            return Err(local_status(Code::ResourceExhausted, text));
+        }
+        result.receive.push(message);
+    }
+    Ok(body.trailers().await?.unwrap_or_default())
+}
+
+impl Connection for Wire {
+    fn facts(&self) -> Option<ConnectionFacts> {
+        Some(self.facts.clone())
+    }
+
+    fn call(&self, request: CallRequest) -> BoxFuture<'_, Result<CallResult, PeerError>> {
+        Box::pin(self.run(request))
+    }
+
+    fn open(&self, request: CallRequest) -> Option<BoxFuture<'_, Result<Box<dyn Stream>, PeerError>>> {
+        Some(Box::pin(async move { Ok(Box::new(OpenStream::start(self, request)?) as Box<dyn Stream>) }))
+    }
+
+    fn stdio(&self) -> Option<(Bytes, Bytes)> {
+        None
+    }
+
+    fn stdio_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.end())
+    }
+}
+
+/// A result to be filled while a call runs.
+pub(super) fn unfinished() -> CallResult {
+    CallResult {
+        status: GrpcStatus { code: "OK".to_owned(), text: String::new() },
+        local: Some(false),
+        receive: Vec::new(),
+        headers: Vec::new(),
+        trailers: Vec::new(),
+        reported: None,
+    }
+}
+
+/// The end of a call, local or received.
+pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, watch: &Watch) {
+    let status = match end {
+        Ok(trailers) => {
+            result.trailers = from_map(&trailers);
+            return;
+        }
+        Err(status) => status,
+    };
+    // A status that the library made up carries what it was made from; a received one does not.
+    let local = status.source().is_some();
+    result.trailers = from_map(status.metadata());
+    let code = code_name(status.code());
+    result.status = GrpcStatus { code: code.to_owned(), text: status.message().to_owned() };
+    result.local = Some(local);
+    if local {
+        result.reported = Some(account(&status, code, watch));
+    }
+}
+
+/// What this end knows of a status that it made up itself.
+fn account(status: &Status, code: &str, watch: &Watch) -> Reported {
+    let given = Some(GrpcStatus { code: code.to_owned(), text: status.message().to_owned() });
+    let closed = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
+    if let Some(fault) = watch.fault().filter(|_| closed) {
+        return Reported { status: given, ..fault.reported };
+    }
+    let text = match status.source() {
+        Some(source) if source.to_string() != status.message() => format!("{}: {}", status.message(), chain(source)),
+        _ => status.message().to_owned(),
+    };
+    Reported {
+        phase: Some(Phase::Rpc),
+        error: text.clone(),
+        native: None,
+        status: given,
+        cause: Some(Cause { code: format!("rpc.{code}"), certainty: Certainty::Observed, text }),
+    }
+}
+
+/// Marks a status as made by this client.
+#[derive(Debug, thiserror::Error)]
+#[error("made by the client itself")]
+struct Local;
+
+pub(super) fn local_status(code: Code, text: impl Into<String>) -> Status {
+    let mut status = Status::new(code, text);
+    status.set_source(Arc::new(Local));
+    status
+}
+
+pub(super) fn deadline_passed(deadline: Duration) -> Status {
+    local_status(Code::DeadlineExceeded, format!("no end of the call within its deadline of {deadline:?}"))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// A request that cannot even be written: the scenario's mistake, not the pair's.
+fn unusable(text: String) -> PeerError {
+    PeerError { harness: true, ..Fault::new(Phase::Rpc, "rpc.request", text).into() }
+}
+
+pub(super) fn path(method: &str) -> Result<PathAndQuery, PeerError> {
+    format!("/{}", method.trim_start_matches('/'))
+        .parse()
+        .map_err(|_| unusable(format!("`{method}` is no method name; write `package.Service/Method`")))
+}
+
+pub(super) fn prepare<S>(
+    messages: S,
+    metadata: &Metadata,
+    deadline: Option<Duration>,
+) -> Result<tonic::Request<S>, PeerError> {
+    let mut request = tonic::Request::new(messages);
+    let map = request.metadata_mut();
+    for (name, value) in metadata {
+        let bad_name = |_| unusable(format!("`{name}` is no metadata key; use lower-case letters, digits, `-`, `_`, `.`"));
+        if name.ends_with("-bin") {
+            let key = MetadataKey::<Binary>::from_bytes(name.as_bytes()).map_err(bad_name)?;
+            map.append_bin(key, MetadataValue::from_bytes(value));
+        } else {
+            let key = MetadataKey::<Ascii>::from_bytes(name.as_bytes()).map_err(bad_name)?;
+            let value = MetadataValue::try_from(value.as_ref()).map_err(|_| {
+                unusable(format!("the value of metadata `{name}` is not printable ASCII; use a key that ends with -bin"))
+            })?;
+            map.append(key, value);
+        }
+    }
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline);
+    }
+    Ok(request)
+}
+
+/// Metadata as users see it: without what belongs to gRPC and HTTP themselves.
+pub(super) fn from_map(map: &MetadataMap) -> Metadata {
+    let own = |name: &str| name.starts_with("grpc-") || name == "content-type";
+    map.iter()
+        .filter_map(|entry| match entry {
+            KeyAndValueRef::Ascii(name, value) => (!own(name.as_str()))
+                .then(|| (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_encoded_bytes()))),
+            KeyAndValueRef::Binary(name, value) => {
+                let bytes = value.to_bytes().unwrap_or_else(|_| Bytes::copy_from_slice(value.as_encoded_bytes()));
+                (!own(name.as_str())).then(|| (name.as_str().to_owned(), bytes))
+            }
+        })
+        .collect()
+}
+
+/// The canonical name of a status code.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

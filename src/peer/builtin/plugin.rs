@@ -1,0 +1,287 @@
+//! The built-in server as a program: a go-plugin, or a server to dial.
+//!
+//! Nothing heavy may come before the line: a host waits for it. A curve's key takes under a
+//! millisecond; an RSA key is made only when it is asked for.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::broken::{self, Defect, LATE};
+use super::control::Stdio;
+use super::log::Log;
+use super::server::{App, start};
+use super::store::Store;
+use crate::axis::values::{KeyType, TlsMode, Transport};
+use crate::handshake::{Kind, Line, PluginEnv, choose_version};
+use crate::pki::{Identity, PkiError, provider};
+use crate::transport::{Fault, Listener, Target, TlsSpec, server_config};
+
+/// Calls in flight may finish within this once the plugin was told to end.
+const END_GRACE: Duration = Duration::from_millis(250);
+
+/// What `serve kv` was told, beside the environment of a host.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// Socket family; unix when not given, as Go's plugins.
+    pub transport: Option<Transport>,
+    /// Where to listen, for a server to dial.
+    pub address: Option<Target>,
+    /// `tls.mode` is `None` unless given; a plugin then does `AutoMTLS` if its host asks for it.
+    pub mode: Option<TlsMode>,
+    /// Version, group, certificate and CA; the mode in it is not looked at.
+    pub tls: TlsSpec,
+    /// Type of the key that it makes itself.
+    pub key: Option<KeyType>,
+    /// Where values are kept; in memory when not given.
+    pub storage: Option<PathBuf>,
+    /// TCP ports of a plugin; the host's when not given.
+    pub ports: Option<(u16, u16)>,
+    /// Application protocol versions.
+    pub versions: Vec<u32>,
+    /// A line on the plugin's stdout stream for each put.
+    pub echo: bool,
+    /// A defect.
+    pub broken: Option<Defect>,
+    /// How late `late-line` is.
+    pub late: Option<Duration>,
+    /// stderr.
+    pub log: Log,
+}
+
+/// Why the program cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// Keys and certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// TLS settings.
+    #[error("{}", .0.reported.error)]
+    Tls(Box<Fault>),
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Settings(String),
+    /// The address.
+    #[error("cannot listen at {at}: {error}")]
+    Listen {
+        /// Where.
+        at: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The storage folder.
+    #[error("cannot use the storage folder `{}`: {error}", path.display())]
+    Storage {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// stdout, or signals.
+    #[error("cannot {what}: {error}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+impl From<Fault> for PluginError {
+    fn from(fault: Fault) -> Self {
+        Self::Tls(Box::new(fault))
+    }
+}
+
+/// What is to be printed.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pub(super) line: Line,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// In order: by its controller or a signal.
+    InOrder,
+    /// By its defect: exit with this status.
+    ByDefect(u8),
+}
+
+/// Runs as a plugin until its host or a signal ends it.
+///
+/// # Errors
+/// When it cannot come as far as its line.
+pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended, PluginError> {
+    let signals = Signals::listen(false)?;
+    let defect = settings.broken;
+    match defect {
+        Some(Defect::ExitAtOnce) => return Ok(Ended::ByDefect(3)),
+        Some(Defect::Silence) => {
+            signals.ended().await;
+            return Ok(Ended::InOrder);
+        }
+        _ => {}
+    }
+    let (mode, tls) = plugin_tls(&settings, &env)?;
+    let announced = (mode == TlsMode::Auto && tls.mode != TlsMode::None).then(|| tls.identity.clone()).flatten();
+    let config = server_config(&tls)?;
+    let listener = plugin_listener(&settings, &env).await?;
+    let line = Line {
+        protocol: choose_version(&env.protocol_versions, &settings.versions).unwrap_or(1),
+        target: listener.target().clone(),
+        kind: Kind::Grpc,
+        cert: announced.map(|identity| identity.leaf_der().to_vec()),
+        multiplex: env.multiplex_asked.then_some(false),
+    };
+    let (stdio, end) = (Stdio::new(), CancellationToken::new());
+    let app = App::plugin(store(settings.storage.as_deref())?, Arc::clone(&stdio), settings.echo, end.clone());
+    let running = start(listener, config, app, settings.log);
+    let announcement = Announcement { line };
+    let text = match defect {
+        Some(defect) => defect.print(&announcement)?,
+        None => Some(announcement.line.to_string()),
+    };
+    if defect == Some(Defect::LateLine) {
+        tokio::time::sleep(settings.late.unwrap_or(LATE)).await;
+    }
+    if let Some(text) = text {
+        say(&text)?;
+    }
+    settings.log.info(&format!("serving {} at {} with tls {mode}", super::KV_SERVICE, announcement.line.target));
+    tokio::select! {
+        () = end.cancelled() => settings.log.debug("ending, as the host asked"),
+        () = signals.ended() => settings.log.debug("ending, by signal"),
+    }
+    // Streams that only the plugin ends must end, whoever asked.
+    end.cancel();
+    running.end(END_GRACE).await;
+    Ok(Ended::InOrder)
+}
+
+/// Serves at an address until a signal ends it.
+///
+/// # Errors
+/// When it cannot listen.
+pub async fn run_direct(settings: ServeSettings, address: Target) -> Result<Ended, PluginError> {
+    let signals = Signals::listen(true)?;
+    let mode = settings.mode.unwrap_or(TlsMode::None);
+    if mode == TlsMode::Auto {
+        let text = "AutoMTLS needs a go-plugin host; without one use --tls none, server or mutual";
+        return Err(PluginError::Settings(text.to_owned()));
+    }
+    let tls = TlsSpec { mode, ..settings.tls.clone() };
+    let config = server_config(&settings.broken.map_or(tls.clone(), |defect| defect.tls(tls)))?;
+    let listener = listen(&address).await?;
+    let text = format!("serving {} at {} with tls {mode}", super::KV_SERVICE, listener.target());
+    let app = App::direct(store(settings.storage.as_deref())?);
+    let running = start(listener, config, app, settings.log);
+    say(&text)?;
+    signals.ended().await;
+    running.end(END_GRACE).await;
+    Ok(Ended::InOrder)
+}
+
+/// The mode that was decided and the TLS that is done, which differ for liars.
+fn plugin_tls(settings: &ServeSettings, env: &PluginEnv) -> Result<(TlsMode, TlsSpec), PluginError> {
+    let default = if env.client_cert.is_some() { TlsMode::Auto } else { TlsMode::None };
+    let mode = settings.mode.unwrap_or(default);
+    let mut tls = TlsSpec { mode, ..settings.tls.clone() };
+    if mode == TlsMode::Auto {
+        let Some(pem) = &env.client_cert else {
+            let text = "AutoMTLS was asked for by --tls auto, and the host sent no PLUGIN_CLIENT_CERT";
+            return Err(PluginError::Settings(text.to_owned()));
+        };
+        tls.ca = Some(Arc::new(Identity::trust_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT")?));
+        if tls.identity.is_none() {
+            tls.identity = Some(broken::identity_for(settings.broken, settings.key.unwrap_or(KeyType::P521))?);
+        }
+    }
+    Ok((mode, settings.broken.map_or(tls.clone(), |defect| defect.tls(tls))))
+}
+
+async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Listener, PluginError> {
+    if let Some(address) = &settings.address {
+        return listen(address).await;
+    }
+    let asked = settings.transport.unwrap_or(Transport::Unix);
+    match settings.broken.map_or(asked, |defect| defect.transport(asked)) {
+        Transport::Tcp => {
+            let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            let (min, max) = settings.ports.or(env.ports).unwrap_or((0, 0));
+            let bound = if min == 0 { Listener::tcp((host, 0).into()).await } else { Listener::tcp_in_range(host, min, max).await };
+            bound.map_err(|error| PluginError::Listen { at: host.to_string(), error })
+        }
+        Transport::Unix => {
+            let folder = env.socket_dir.clone().unwrap_or_else(std::env::temp_dir);
+            let path = folder.join(format!("plugin-{}", random_name()));
+            Listener::unix(&path).map_err(|error| PluginError::Listen { at: format!("`{}`", path.display()), error })
+        }
+    }
+}
+
+fn random_name() -> String {
+    let mut bytes = [0_u8; 6];
+    // Without randomness the number of the process still tells plugins apart.
+    let _ = provider().secure_random.fill(&mut bytes);
+    format!("{}-{}", std::process::id(), hex::encode(bytes))
+}
+
+async fn listen(address: &Target) -> Result<Listener, PluginError> {
+    let bound = match address {
+        Target::Tcp(address) => Listener::tcp(*address).await,
+        Target::Unix(path) => Listener::unix(path),
+    };
+    bound.map_err(|error| PluginError::Listen { at: address.to_string(), error })
+}
+
+fn store(folder: Option<&Path>) -> Result<Arc<Store>, PluginError> {
+    Ok(Arc::new(match folder {
+        Some(folder) => {
+            Store::folder(folder).map_err(|error| PluginError::Storage { path: folder.to_owned(), error })?
+        }
+        None => Store::memory(),
+    }))
+}
+
+/// stdout carries this one line and nothing else.
+fn say(text: &str) -> Result<(), PluginError> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| PluginError::Io { what: "print to stdout", error })
+}
+
+/// SIGTERM ends; SIGINT only a server that people started: a plugin leaves Ctrl-C to its host.
+struct Signals {
+    end: CancellationToken,
+}
+
+impl Signals {
+    fn listen(interrupt_ends: bool) -> Result<Self, PluginError> {
+        let failed = |error| PluginError::Io { what: "listen for signals", error };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let end = CancellationToken::new();
+        let seen = end.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => if interrupt_ends { break },
+                }
+            }
+            seen.cancel();
+        });
+        Ok(Self { end })
+    }
+
+    async fn ended(&self) {
+        self.end.cancelled().await;
+    }
+}

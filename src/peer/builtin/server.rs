@@ -1,0 +1,314 @@
+//! The server: accepts, does its half of TLS, and serves KV and its companions per connection.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+use super::broken::Defect;
+use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
+use super::kv::KvService;
+use super::log::Log;
+use super::proto::health::health_server::HealthServer;
+use super::proto::kv::kv_server::KvServer;
+use super::proto::plugin::grpc_broker_server::GrpcBrokerServer;
+use super::proto::plugin::grpc_controller_server::GrpcControllerServer;
+use super::proto::plugin::grpc_stdio_server::GrpcStdioServer;
+use super::proto;
+use super::store::Store;
+use crate::axis::values::{TlsMode, Transport};
+use crate::outcome::Phase;
+use crate::pki::Authority;
+use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
+use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
+
+/// The only service of the built-in server.
+pub const KV_SERVICE: &str = "proto.KV";
+
+/// A client that stalls in its TLS handshake is given up after this.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is remembered of accepted connections, newest last.
+const SEEN: usize = 256;
+
+/// The built-in server role, in this process.
+#[derive(Debug, Default)]
+pub struct BuiltinServer {
+    lie: Option<(Defect, Arc<Authority>)>,
+}
+
+impl BuiltinServer {
+    /// The honest one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { lie: None }
+    }
+
+    /// One that ignores what it is asked, with certificates of the run's authority; only the liars
+    /// of [`super::broken`] mean anything here.
+    #[must_use]
+    pub const fn lying(defect: Defect, authority: Arc<Authority>) -> Self {
+        Self { lie: Some((defect, authority)) }
+    }
+}
+
+impl Server for BuiltinServer {
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>> {
+        Box::pin(async move {
+            let request = match &self.lie {
+                Some((defect, authority)) => defect.twist(request, authority).await?,
+                None => request,
+            };
+            if request.service != KV_SERVICE {
+                let text = format!("the built-in server serves {KV_SERVICE}, not {}", request.service);
+                return Err(Fault::new(Phase::Spawn, "service.unknown", text).refused().into());
+            }
+            if request.tls.mode == TlsMode::Auto {
+                let text = "AutoMTLS is for plugin launches; a server to dial takes none, server or mutual";
+                return Err(Fault::new(Phase::Spawn, "tls.unsupported.auto", text).refused().into());
+            }
+            let config = server_config(&request.tls)?;
+            let bound = match request.transport {
+                Transport::Tcp => Listener::tcp((Ipv4Addr::LOCALHOST, 0).into()).await,
+                Transport::Unix => Listener::unix(&request.folder.join("kv.sock")),
+            };
+            let listener = bound.map_err(|error| PeerError {
+                harness: true,
+                ..Fault::new(Phase::Spawn, "spawn.listen", format!("cannot listen: {error}")).into()
+            })?;
+            let app = App::direct(Arc::new(Store::memory()));
+            Ok(Box::new(start(listener, config, app, Log::off())) as Box<dyn Served>)
+        })
+    }
+}
+
+/// The services of one server. KV is found without a router: it is nearly all of the traffic.
+#[derive(Clone)]
+pub(super) struct App {
+    kv: KvServer<KvService>,
+    rest: Routes,
+}
+
+impl App {
+    /// KV, health and reflection.
+    pub(super) fn direct(store: Arc<Store>) -> Self {
+        let kv = KvServer::new(KvService { store, echo: None });
+        let rest = common(&["", KV_SERVICE]);
+        Self { kv, rest: rest.prepare() }
+    }
+
+    /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
+    pub(super) fn plugin(store: Arc<Store>, stdio: Arc<Stdio>, echo: bool, end: CancellationToken) -> Self {
+        let kv = KvServer::new(KvService { store, echo: echo.then(|| Arc::clone(&stdio)) });
+        let rest = common(&["", "plugin", KV_SERVICE])
+            .add_service(GrpcBrokerServer::new(Broker { end: end.clone() }))
+            .add_service(GrpcControllerServer::new(Controller { end: end.clone() }))
+            .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
+        Self { kv, rest: rest.prepare() }
+    }
+}
+
+fn common(serving: &'static [&'static str]) -> Routes {
+    let mut routes = Routes::new(HealthServer::new(HealthService { serving }));
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
+    // Our own descriptors always decode; without reflection the server is still of use.
+    if let Ok(v1) = reflection().build_v1() {
+        routes = routes.add_service(v1);
+    }
+    if let Ok(v1alpha) = reflection().build_v1alpha() {
+        routes = routes.add_service(v1alpha);
+    }
+    routes
+}
+
+impl Service<http::Request<Incoming>> for App {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        if request.uri().path().starts_with("/proto.KV/") {
+            self.kv.call(request)
+        } else {
+            Box::pin(self.rest.call(request))
+        }
+    }
+}
+
+/// Connections that were accepted, as this end saw them.
+#[derive(Debug, Default)]
+struct Seen(Mutex<VecDeque<ServerSaw>>);
+
+impl Seen {
+    fn note(&self, saw: ServerSaw) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() == SEEN {
+            seen.pop_front();
+        }
+        seen.push_back(saw);
+    }
+
+    fn note_failure(&self, fault: Fault) {
+        self.note(ServerSaw { facts: None, failure: Some(fault.reported) });
+    }
+}
+
+/// A server that runs. Dropping it ends it at once.
+pub(super) struct Running {
+    target: Target,
+    seen: Arc<Seen>,
+    end: CancellationToken,
+    kill: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}
+
+impl Running {
+    /// Ends it: no new connections, calls may finish within `grace`, then all is cut.
+    pub(super) async fn end(self, grace: Duration) {
+        self.end.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.kill.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Served for Running {
+    fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    fn seen(&self) -> Vec<ServerSaw> {
+        self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.end(grace))
+    }
+}
+
+/// Serves `app` on every connection of the listener until told to end.
+pub(super) fn start(listener: Listener, config: Option<Arc<ServerConfig>>, app: App, log: Log) -> Running {
+    let running = Running {
+        target: listener.target().clone(),
+        seen: Arc::default(),
+        end: CancellationToken::new(),
+        kill: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    let shared = Shared {
+        config,
+        app,
+        log,
+        seen: Arc::clone(&running.seen),
+        end: running.end.clone(),
+        kill: running.kill.clone(),
+        tasks: running.tasks.clone(),
+    };
+    running.tasks.spawn(accept(listener, Arc::new(shared)));
+    running
+}
+
+struct Shared {
+    config: Option<Arc<ServerConfig>>,
+    app: App,
+    log: Log,
+    seen: Arc<Seen>,
+    end: CancellationToken,
+    kill: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Out of file descriptors, accepting fails at once again and again, and nothing tells when it
+/// would not; this is the pause between tries.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+async fn accept(listener: Listener, shared: Arc<Shared>) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.end.cancelled() => return,
+            () = shared.kill.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(socket) => {
+                let connection = connection(socket, Arc::clone(&shared));
+                shared.tasks.spawn(connection);
+            }
+            Err(error) => {
+                shared.log.warn(&format!("a connection could not be accepted: {error}"));
+                shared.seen.note_failure(Fault::new(Phase::Connect, "connect.accept", format!("accept failed: {error}")));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(socket: Socket, shared: Arc<Shared>) {
+    let secured = tokio::select! {
+        () = shared.kill.cancelled() => return,
+        secured = secure(socket, shared.config.clone(), HANDSHAKE_LIMIT) => secured,
+    };
+    match secured {
+        Ok(link) => tokio::select! {
+            () = shared.kill.cancelled() => {}
+            () = serve(link, &shared) => {}
+        },
+        Err(fault) => {
+            shared.log.warn(&format!("a connection failed: {} ({})", fault.reported.error, fault.code()));
+            shared.seen.note_failure(fault);
+        }
+    }
+}
+
+async fn serve(link: Link, shared: &Shared) {
+    let watch = link.watch();
+    let facts = link.facts().clone();
+    shared.seen.note(ServerSaw { facts: Some(facts), failure: None });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.auto_date_header(false);
+    let connection = builder.serve_connection(TokioIo::new(link), TowerToHyperService::new(shared.app.clone()));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shared.end.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // A connection that ends after HTTP/2 began is an ordinary end, whatever hyper calls it: what
+    // the calls were answered says more. Before that it is a client that never spoke HTTP/2.
+    if let Err(error) = result {
+        let fault = watch.fault().filter(|fault| fault.reported.phase == Some(Phase::Tls));
+        shared.log.debug(&format!("a connection ended: {error}"));
+        if let Some(fault) = fault {
+            shared.log.warn(&format!("a connection failed: {} ({})", fault.reported.error, fault.code()));
+            shared.seen.note_failure(fault);
+        }
+    }
+}
