@@ -1,5 +1,6 @@
 //! soupscen: a declarative scenario test engine for cross-language RPC compatibility.
 pub mod axis;
+pub mod cli;
 pub mod diag;
 pub mod event;
 pub mod filter;
@@ -9,6 +10,7 @@ pub mod outcome;
 pub mod plan;
 pub mod peer;
 pub mod pki;
+pub mod report;
 pub mod scenario;
 pub mod wire;
 pub mod transport;
