@@ -44,7 +44,8 @@ pub fn report(command: &ReportCommand, root: &Path, out: &Printer) -> Result<Don
         [one] => Some(one.path().to_owned()),
         _ => None,
     };
-    let terminal = TerminalSettings { progress: report::Progress::Plain, folder: folder.clone(), ..command.terminal.clone() };
+    let terminal =
+        TerminalSettings { progress: report::Progress::Plain, folder: folder.clone(), ..command.terminal.clone() };
     let settings = Settings { folder, ..command.reports.clone() };
     let mut reporters = vec![report::terminal(terminal, out.clone())];
     reporters.extend(report::at_end(&settings));

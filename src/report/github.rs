@@ -92,7 +92,9 @@ impl Github {
         let cut = floor(&text, room);
         file.write_all(&text.as_bytes()[..cut])?;
         if cut < text.len() {
-            file.write_all(b"\n</pre></details>\n\n*The rest does not fit into a step summary; it is in the other reports.*\n")?;
+            file.write_all(
+                b"\n</pre></details>\n\n*The rest does not fit into a step summary; it is in the other reports.*\n",
+            )?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! `results.json` read back, held against its schema, and its schema against the types.
 
 use super::*;
-use crate::journal::samples::{self, NASTY, attempt, case, done, every_verdict, finished, full_attempt, rejected, started};
+use crate::journal::samples::{
+    self, NASTY, attempt, case, done, every_verdict, finished, full_attempt, rejected, started,
+};
 use crate::outcome::Expected;
 
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/results.schema.json");
@@ -30,7 +32,9 @@ fn everything_is_in_it() {
     let results: Results = serde_json::from_str(&written(&events)).unwrap();
     let records: Vec<_> = events
         .iter()
-        .filter_map(|event| if let RunEvent::CaseFinished(record) = event { Some(record.as_ref().clone()) } else { None })
+        .filter_map(
+            |event| if let RunEvent::CaseFinished(record) = event { Some(record.as_ref().clone()) } else { None },
+        )
         .collect();
     assert_eq!(results.cases.iter().map(|c| c.record.clone()).collect::<Vec<_>>(), records);
     assert!(results.cases.iter().zip(&records).all(|(case, record)| case.verdict == record.verdict()));
@@ -54,9 +58,9 @@ fn the_schema_describes_what_is_written() {
         let document: serde_json::Value = serde_json::from_str(&written(&events)).unwrap();
         let errors: Vec<_> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
         assert_eq!(errors, Vec::<String>::new());
-        let mut broken = document.clone();
-        broken["summary"]["verdicts"] = serde_json::json!({"fine": 1});
-        assert!(!validator.is_valid(&broken) || document == broken);
+        let mut broken = document;
+        broken["run"]["cases"] = "many".into();
+        assert!(!validator.is_valid(&broken));
     }
 }
 

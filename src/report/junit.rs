@@ -29,7 +29,7 @@ const MESSAGE: usize = 1000;
 const NAME: usize = 2000;
 /// Bytes of `system-out` and of `system-err` of one case.
 const OUTPUT: usize = 256 << 10;
-const LIMITS: Limits = Limits { lines: 200, bytes: 16 << 10, items: 50, output: false, ops: true };
+const LIMITS: Limits = Limits { lines: 200, bytes: 16 << 10, items: 50, output: false, ops: false };
 /// What the crate puts after the last testcase.
 const CRATE_END: &[u8] = b"</testsuite></testsuites>";
 
@@ -167,9 +167,7 @@ impl Totals {
     fn attributes(self) -> String {
         let Self { tests, failures, errors, skipped, us } = self;
         let time = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
-        format!(
-            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{time}\""
-        )
+        format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{time}\"")
     }
 }
 
@@ -184,11 +182,9 @@ fn testcase(scene: &Scene, record: &CaseRecord) -> TestCase {
         Verdict::Known | Verdict::Unsupported | Verdict::NotRun => {
             TestResult::SkippedWithCause { type_, message: limitation(scene, record).unwrap_or(message), cause }
         }
-        Verdict::Failed
-        | Verdict::UnexpectedPass
-        | Verdict::WrongFailure
-        | Verdict::NotEffective
-        | Verdict::Flaky => TestResult::Failure { type_, message, cause },
+        Verdict::Failed | Verdict::UnexpectedPass | Verdict::WrongFailure | Verdict::NotEffective | Verdict::Flaky => {
+            TestResult::Failure { type_, message, cause }
+        }
         Verdict::Errored => TestResult::Error { type_, message, cause },
     };
     TestCase {

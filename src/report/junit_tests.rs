@@ -28,11 +28,15 @@ fn parsed(events: &[RunEvent]) -> Report {
 
 /// Kind, type and message of a case's element.
 fn element(status: &TestCaseStatus) -> (&'static str, String, String) {
-    let text = |s: &Option<quick_junit::XmlString>| s.as_ref().map(ToString::to_string).unwrap_or_default();
+    let text = |s: &Option<quick_junit::XmlString>| s.as_ref().map(|s| s.as_str().to_owned()).unwrap_or_default();
     match status {
         TestCaseStatus::Success { .. } => ("success", String::new(), String::new()),
-        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, message, ty, .. } => ("failure", text(ty), text(message)),
-        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, message, ty, .. } => ("error", text(ty), text(message)),
+        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Failure, message, ty, .. } => {
+            ("failure", text(ty), text(message))
+        }
+        TestCaseStatus::NonSuccess { kind: NonSuccessKind::Error, message, ty, .. } => {
+            ("error", text(ty), text(message))
+        }
         TestCaseStatus::Skipped { message, ty, .. } => ("skipped", text(ty), text(message)),
     }
 }
@@ -42,7 +46,8 @@ fn every_verdict_has_its_element_with_type_and_reason() {
     let report = parsed(&every_verdict());
     assert_eq!((report.tests, report.failures, report.errors), (10, 5, 1));
     let suite = &report.test_suites[0];
-    assert_eq!((suite.name.as_str(), suite.tests, suite.disabled), ("quick", 10, 3), "disabled: quick-junit's word");
+    assert_eq!((suite.name.as_str(), suite.tests, suite.failures, suite.errors), ("quick", 10, 5, 1));
+    assert_eq!(written(&every_verdict()).matches(" skipped=\"3\"").count(), 2, "on the suite and on the whole");
     let of = |name: &str| {
         let id = format!("kv/{name}[client=python,server=go,tls=auto]");
         element(&suite.test_cases.iter().find(|case| case.name.as_str() == id).unwrap().status)
@@ -79,7 +84,8 @@ fn labels_versions_and_the_run_are_properties() {
 
 #[test]
 fn whatever_peers_print_it_is_well_formed() {
-    let mut record = case("a", Expected::Passed, vec![full_attempt(Observation { texts: vec![NASTY.into()], ..rejected() })]);
+    let mut record =
+        case("a", Expected::Passed, vec![full_attempt(Observation { texts: vec![NASTY.into()], ..rejected() })]);
     record.id = format!("kv/{NASTY}<\"'&");
     record.scenario = format!("quick {NASTY} & <\"");
     record.axes.insert("evil".into(), format!("1.3]]>{NASTY}\""));
@@ -122,7 +128,7 @@ fn a_suite_per_scenario_and_none_without_cases() {
     other.scenario = "orders".into();
     let mine = case("a", Expected::Passed, vec![attempt(pass())]);
     let report = parsed(&[started(), done(mine.clone()), done(other), done(mine), finished()]);
-    let names: Vec<_> = report.test_suites.iter().map(|s| (s.name.to_string(), s.test_cases.len())).collect();
+    let names: Vec<_> = report.test_suites.iter().map(|s| (s.name.as_str().to_owned(), s.test_cases.len())).collect();
     assert_eq!(names, [("quick".to_owned(), 2), ("orders".to_owned(), 1)]);
     let time = report.test_suites[1].test_cases[0].time.unwrap();
     assert_eq!(time.as_micros(), 12_345);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::summary::rule_of;
 use super::text::{head, micros, one_line, plain, shell, tail};
 use crate::event::{Attempt, CaseRecord, RuleInfo, RunHeader};
-use crate::outcome::{Effective, Judgement, Observation, Verdict};
+use crate::outcome::{Effective, Judgement, Observation, Verdict, Why};
 
 /// How much of each foreign text is told.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +75,16 @@ impl Scene {
 pub(super) fn story(scene: &Scene, record: &CaseRecord, judged: &Judgement<'_>, limits: Limits) -> Vec<Part> {
     let mut teller = Teller { parts: Vec::new(), limits };
     teller.outcome(record, judged);
-    if let Some(seen) = judged.deciding {
+    // Of a flaky case, the attempt that failed is what people want to understand.
+    let telling = match judged.why {
+        Why::OnlyOnRetry { before, .. } => Some(before),
+        _ => judged.deciding,
+    };
+    if let Some(seen) = telling {
         teller.observation(seen);
     }
-    // The attempt that decided is told; of the others only how they ended.
-    let attempt = record.attempts.iter().find(|a| judged.deciding.is_some_and(|seen| std::ptr::eq(seen, &a.observation)));
-    let telling = attempt.filter(|a| !a.commands.is_empty()).or_else(|| record.attempts.last());
-    if let Some(attempt) = telling {
+    let is_told = |attempt: &&Attempt| telling.is_some_and(|seen| std::ptr::eq(seen, &raw const attempt.observation));
+    if let Some(attempt) = record.attempts.iter().find(is_told) {
         teller.attempt(attempt);
     }
     if let Some(rule) = scene.rule(record) {
@@ -124,7 +127,10 @@ impl Teller {
             );
             self.quote("cause", &format!("{place}{what}"));
         }
-        self.quote("because", &judged.why.to_string());
+        // Facts that differ are told one by one, with how that is known.
+        if !matches!(judged.why, Why::Differ(_)) {
+            self.quote("because", &judged.why.to_string());
+        }
         if let Some(reason) = &record.not_run {
             self.quote("not run", reason);
         }

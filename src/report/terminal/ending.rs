@@ -19,7 +19,7 @@ pub(super) fn text(paint: &Paint, summary: &Summary, verbosity: Verbosity) -> St
     if verbosity >= Verbosity::Cases {
         page.named = usize::MAX;
     }
-    page.line(Tone::Dim, "", &"-".repeat(60));
+    page.text.push_str(&format!("\n{}\n", paint.tone(Tone::Dim, "-".repeat(76))));
     page.limitations(summary);
     page.reasons("UNSUPPORTED", &summary.unsupported, Tone::Warn);
     page.slow(summary);
@@ -91,7 +91,11 @@ impl Page {
 
     fn facts(&mut self, summary: &Summary) {
         if summary.retried > 0 {
-            self.line(Tone::Warn, "RETRIED", &format!("{} passed on a retry, as allowed", count(summary.retried, "case")));
+            self.line(
+                Tone::Warn,
+                "RETRIED",
+                &format!("{} passed on a retry, as allowed", count(summary.retried, "case")),
+            );
         }
         for (fact, n) in &summary.only_reported {
             let text = format!("{fact} was not as asked for in {}, which is only reported", count(*n, "passed case"));
@@ -132,13 +136,15 @@ impl Page {
             let text = format!("stopped before its end: {} did not come to a verdict", count(left, "case"));
             self.line(Tone::Bad, "INTERRUPTED", &text);
         }
-        let (tone, word, so) = match (summary.red_count(), summary.executed) {
-            (0, 0) => (Tone::Bad, "NOTHING RAN", ""),
-            (0, _) if summary.interrupted => (Tone::Bad, "Summary", ""),
-            (0, _) => (Tone::Good, "Summary", ""),
-            _ => (Tone::Bad, "Summary", "; red"),
+        let red = summary.red_count();
+        let (tone, word) = match (red, summary.executed) {
+            (0, 0) => (Tone::Bad, "NOTHING RAN"),
+            (0, _) if !summary.interrupted => (Tone::Good, "Summary"),
+            _ => (Tone::Bad, "Summary"),
         };
+        let red =
+            if red > 0 { format!(", {}", self.paint.tone(Tone::Bad, format!("{red} red"))) } else { String::new() };
         let cases = self.paint.tone(Tone::Strong, cases);
-        self.line(tone, word, &format!("{cases} in {time}: {counts}{so}"));
+        self.line(tone, word, &format!("{cases} in {time}{red}: {counts}"));
     }
 }

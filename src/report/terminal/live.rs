@@ -175,7 +175,9 @@ impl Board {
 
     fn show(&mut self, view: View) {
         if view.all > 0 && self.main.is_hidden() && !self.multi.is_hidden() && self.main.length().is_none() {
-            self.main = self.multi.add(ProgressBar::new(view.all).with_style(style("{elapsed_precise} [{bar:30}] {pos}/{len} {wide_msg}")));
+            self.main = self.multi.add(
+                ProgressBar::new(view.all).with_style(style("{elapsed_precise} [{bar:30}] {pos}/{len} {wide_msg}")),
+            );
         }
         self.main.set_position(view.finished);
         fit(&self.multi, &mut self.builds, 0, &view.builds, "{spinner} {wide_msg}");
@@ -245,7 +247,7 @@ mod tests {
 
     impl TermLike for Screen {
         fn width(&self) -> u16 {
-            60
+            100
         }
         fn move_cursor_up(&self, n: usize) -> io::Result<()> {
             self.row(|_, row| *row = row.saturating_sub(n))

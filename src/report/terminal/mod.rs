@@ -134,7 +134,11 @@ impl Terminal {
         let selection = one_line(&header.selection.join(" "), 200);
         let selected = if selection.is_empty() { String::new() } else { format!(", selected by {selection}") };
         let run = one_line(&header.run, 100);
-        self.line(Tone::Good, "Running", &format!("{} of {names}, {jobs}{selected} (run {run})", count(header.cases, "case")));
+        self.line(
+            Tone::Good,
+            "Running",
+            &format!("{} of {names}, {jobs}{selected} (run {run})", count(header.cases, "case")),
+        );
     }
 
     fn build_finished(&self, peer: &str, cached: bool, error: Option<&str>, elapsed_ms: u64) {
@@ -205,13 +209,13 @@ impl Terminal {
             let body = self.paint.indent(&said, COLUMN + 1);
             if label.chars().count() > COLUMN {
                 let label = self.paint.tone(Tone::Dim, &label);
+                let body = self.paint.indent(&body, 2);
                 text.push_str(&format!("{}{label}\n{body}\n", " ".repeat(COLUMN + 1)));
             } else {
                 let label = self.paint.right(Tone::Dim, &label, COLUMN);
                 text.push_str(&format!("{label} {}\n", body.trim_start_matches(' ')));
             }
         }
-        text.push('\n');
         text
     }
 
@@ -241,7 +245,9 @@ impl Reporter for Terminal {
             }
             RunEvent::BuildStarted { peer, command } => match &self.live {
                 Some(live) => live.build_started(peer, command),
-                None => self.line(Tone::Good, "Building", &format!("{}: {}", one_line(peer, 80), one_line(command, 200))),
+                None => {
+                    self.line(Tone::Good, "Building", &format!("{}: {}", one_line(peer, 80), one_line(command, 200)))
+                }
             },
             RunEvent::BuildOutput { peer, line } => {
                 if let Some(live) = &self.live {
@@ -256,7 +262,8 @@ impl Reporter for Terminal {
             }
             RunEvent::PeerVersions { peer, versions } => {
                 if self.verbosity >= Verbosity::Cases {
-                    let versions: Vec<String> = versions.iter().map(|(what, version)| format!("{what} {version}")).collect();
+                    let versions: Vec<String> =
+                        versions.iter().map(|(what, version)| format!("{what} {version}")).collect();
                     self.line(Tone::Dim, "Peer", &one_line(&format!("{peer}: {}", versions.join(", ")), 400));
                 }
             }
