@@ -1,0 +1,69 @@
+//! The only door for what people read: reporters share it, tests look behind it.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A place to print to; clones share it. A reader that goes away (`| head`) is no failure of a
+/// run: what cannot be printed is dropped.
+#[derive(Clone)]
+pub struct Printer(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl Printer {
+    /// Prints to standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        Self::to(Box::new(io::stdout()))
+    }
+
+    /// Prints to `out`.
+    #[must_use]
+    pub fn to(out: Box<dyn Write + Send>) -> Self {
+        Self(Arc::new(Mutex::new(out)))
+    }
+
+    /// Prints a text, as it is.
+    pub fn print(&self, text: &str) {
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        Self::stdout()
+    }
+}
+
+impl std::fmt::Debug for Printer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Printer")
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// What was printed.
+    #[derive(Clone, Default)]
+    pub(in crate::report) struct Shown(Arc<Mutex<Vec<u8>>>);
+
+    impl Shown {
+        pub(in crate::report) fn printer(&self) -> Printer {
+            Printer::to(Box::new(self.clone()))
+        }
+        pub(in crate::report) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Shown {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
