@@ -159,7 +159,10 @@ impl RunContext {
             "group": job.request.group.map_or("", |g| g.name()),
         });
         let mut context = Map::new();
-        context.insert("axes".into(), axes(job));
+        let mut asked: Map<String, Value> =
+            crate::axis::table().iter().map(|def| (def.name.to_owned(), "".into())).collect();
+        asked.extend(job.axes.iter().map(|(axis, value)| (axis.clone(), value.clone().into())));
+        context.insert("axes".into(), asked.into());
         context.insert("tls".into(), tls);
         context.insert("vars".into(), self.plan.scenario().vars.clone().into());
         context.insert("storage".into(), path(Some(&folder.join("storage"))));

@@ -23,8 +23,10 @@ const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 /// `case.{key,id,slug}`, `client.FACT`, `server.FACT`, `service.name`, `script.name`, `axes.NAME`, `vars.NAME`.
 pub const STEP_NAMES: &[&str] = &["case", "client", "server", "service", "script", "axes", "vars"];
 /// What names the commands and environments of peers may use: `output` (the folder built into),
-/// `folder` (the peer's own), `storage` (an empty folder of the instance), `axes.NAME`, `vars.NAME`.
-pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "vars"];
+/// `folder` (the peer's own), `storage` (an empty folder of the instance), `axes.NAME` (empty where
+/// nothing is asked), `tls.{mode,cert,key,ca,client_auth,version,group}` (the server's part, empty
+/// where nothing is asked), `vars.NAME`.
+pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls", "vars"];
 /// What names builds and version probes may use.
 pub const BUILD_NAMES: &[&str] = &["output", "folder", "vars"];
 /// The fields of `case`.
