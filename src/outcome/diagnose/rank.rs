@@ -79,6 +79,10 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
             own.code = read;
         }
     }
+    // What was waited for in vain is no more than a symptom: say what could be seen meanwhile.
+    if is_under(&own.code, "timeout") {
+        own.text = format!("{}; {}", own.text, super::state(e));
+    }
     // An end that finds no common signature scheme says what the wire shows from the other side:
     // that the client cannot accept this key. One cause, one code.
     if is_under(&own.code, "tls.no-common.signature")
