@@ -30,7 +30,7 @@ pub(super) fn schema(which: Schema, printer: &Printer) -> ExitCode {
     let text = match which {
         Schema::Scenario => crate::scenario::schema::scenario_schema(),
         Schema::Peer => crate::scenario::schema::peer_schema(),
-        Schema::Results => crate::report::schema::results_schema(),
+        Schema::Results => crate::report::results_schema(),
         Schema::Driver => crate::peer::driver::message::schema(),
     };
     printer.line(text.trim_end());

@@ -69,7 +69,7 @@ pub(super) fn selection(args: &SelectArgs, plan: &Plan, printer: &Printer) -> Op
         }
     }
     if let Some(path) = &args.failed_in {
-        match crate::report::json::red_keys(path) {
+        match crate::report::red_keys(path) {
             Ok(keys) => selection.keys = Some(keys.into_iter().collect::<HashSet<_>>()),
             Err(problem) => {
                 printer.error(&format!("--failed-in: {problem}"));

@@ -19,7 +19,7 @@ use crate::outcome::effective::effective;
 use crate::outcome::evidence::{Evidence, Reported, Side};
 use crate::outcome::{Cause, Certainty, Ending, Expected, Observation, Phase, verdict};
 use crate::plan::Case;
-use crate::scenario::model::{EffectivePolicy, Isolation};
+use crate::scenario::model::{EffectivePolicy, Isolation, Script};
 
 /// Everything about a case that does not change between attempts.
 pub(super) struct Job {
@@ -33,6 +33,7 @@ pub(super) struct Job {
     pub(super) server: String,
     pub(super) service: String,
     pub(super) isolation: Isolation,
+    pub(super) script: Arc<Script>,
     pub(super) expected: Expected,
 }
 
@@ -43,11 +44,11 @@ impl Job {
     /// A record without attempts.
     pub(super) fn record(&self, run: &RunContext, started: Instant) -> CaseRecord {
         CaseRecord {
-            index: self.case.index(),
+            index: self.case.index,
             key: self.key.clone(),
             id: self.id.clone(),
             scenario: run.plan.scenario().name.clone(),
-            script: self.case.script_name().to_owned(),
+            script: self.script.name.clone(),
             axes: self.axes.clone(),
             expected: self.expected.clone(),
             flaky_allowed: run.plan.scenario().retry.flaky_allowed,
@@ -155,16 +156,13 @@ async fn work(
     let Some(service) = scenario.services.get(&job.service) else {
         return End::Script(format!("no service `{}`", job.service));
     };
-    let Some(script) = job.case.script() else {
-        return End::Script(format!("no script `{}`", job.case.script_name()));
-    };
     let codec = match run.codec(&job.service) {
         Ok(codec) => codec,
         Err(e) => return End::Script(e),
     };
     let context = run.script_context(job);
     let scene = Scene {
-        script,
+        script: &job.script,
         service,
         codec: &codec,
         sources: &scenario.sources,

@@ -110,7 +110,7 @@ impl RunContext {
             .filter(|(axis, _)| match axis.as_str() {
                 "client" => from <= Affects::Client,
                 "server" | "service" => true,
-                _ => job.case.affects(axis) >= from,
+                _ => self.plan.affects(&job.case, axis) >= from,
             })
             .map(|(axis, value)| (axis.clone(), value.clone()))
             .collect()
@@ -124,7 +124,7 @@ impl RunContext {
 
     /// Whether a difference of a fact is red.
     pub(super) fn effective_policy(&self, job: &Job, fact: &str) -> EffectivePolicy {
-        job.case.effective_policy(fact)
+        self.plan.effective_policy(&job.case, fact)
     }
 
     /// What templates in scripts see.
@@ -139,7 +139,7 @@ impl RunContext {
             serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug}),
         );
         context.insert("service".into(), serde_json::json!({"name": job.service}));
-        context.insert("script".into(), serde_json::json!({"name": job.case.script_name()}));
+        context.insert("script".into(), serde_json::json!({"name": job.script.name}));
         context
     }
 

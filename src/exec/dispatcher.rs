@@ -13,17 +13,8 @@ use super::context::RunContext;
 use super::peers::Readiness;
 use crate::event::{CaseRecord, RunEvent};
 use crate::outcome::{Cause, Certainty, Expected, Phase};
-use crate::plan::{Case, Disposition};
+use crate::plan::Case;
 
-
-/// Whether a case that is called unsupported can be executed as far as it goes: everything but what
-/// its peers have no way to be run for.
-fn can_be_tried(job: &Job) -> bool {
-    match job.case.disposition() {
-        Disposition::Run => true,
-        Disposition::Unsupported(missing) => missing.iter().all(|m| m.capability.is_some()),
-    }
-}
 
 /// Cases that wait for their peers, at most; beyond it admission itself waits.
 const WAITING_LIMIT: usize = 100_000;
@@ -115,7 +106,7 @@ impl Dispatcher {
 
     fn is_finished(&self, case: &Case) -> bool {
         let finished = &self.run.settings.finished;
-        !finished.is_empty() && finished.contains(&case.key())
+        !finished.is_empty() && finished.contains(&self.run.plan.key(case))
     }
 
     async fn admit(&self, case: Case, running: &mut JoinSet<CaseRecord>, totals: &mut Totals) {
@@ -130,7 +121,7 @@ impl Dispatcher {
             }
         };
         if let Expected::Unsupported { .. } = job.expected
-            && !(run.settings.probe_unsupported && can_be_tried(&job))
+            && !(run.settings.probe_unsupported && run.plan.can_be_tried(&job.case))
         {
             let record = job.record(run, Instant::now());
             return self.record(record, totals).await;
@@ -145,7 +136,7 @@ impl Dispatcher {
             }
             return self.record(record, totals).await;
         }
-        let started = RunEvent::CaseStarted { index: job.case.index(), id: job.id.clone() };
+        let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
         let _ = self.events.send(started).await;
         let run = Arc::clone(run);
         running.spawn(async move { case::execute(&run, &job).await });
@@ -178,21 +169,23 @@ impl Job {
     /// # Errors
     /// Two rules that disagree, now that versions are known: a sentence.
     pub(super) fn new(run: &RunContext, case: Case) -> Result<Self, (Box<Self>, String)> {
-        let expected = run.plan.expected(&case, &|peer, component| run.peers.version(peer, component));
+        let plan = &run.plan;
+        let expected = plan.expected(&case, &|peer, component| run.peers.version(peer, component));
         let (expected, conflict) = match expected {
             Ok(expected) => (expected, None),
             Err(conflict) => (Expected::Passed, Some(conflict.to_string())),
         };
         let job = Self {
-            id: case.id(),
-            slug: case.slug(),
-            key: case.key(),
-            axes: case.axes(),
-            request: case.request(),
-            client: case.client().to_owned(),
-            server: case.server().to_owned(),
-            service: case.service().to_owned(),
-            isolation: case.isolation(),
+            id: plan.id(&case),
+            slug: plan.slug(&case),
+            key: plan.key(&case),
+            axes: plan.axes(&case),
+            request: plan.request(&case),
+            client: plan.client(&case).to_owned(),
+            server: plan.server(&case).to_owned(),
+            service: plan.service(&case).to_owned(),
+            isolation: plan.isolation(&case),
+            script: Arc::clone(plan.script(&case)),
             expected,
             case,
         };

@@ -12,7 +12,7 @@ use crate::axis::values::Transport;
 use crate::event::{PeerCommand, PeerOutput};
 use crate::handshake::{self, Line};
 use crate::outcome::diagnose::Diagnosis;
-use crate::outcome::evidence::{Evidence, HandshakeProblem, Side};
+use crate::outcome::evidence::{Evidence, Side};
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
@@ -40,6 +40,20 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// What the plugin printed after its line, as its host received it.
+    pub(super) fn stdio_output(&self, server: &str, shared: bool) -> Vec<PeerOutput> {
+        let Some((stdout, stderr)) = self.connection().and_then(Connection::stdio) else { return Vec::new() };
+        let streams = [("stdout", stdout), ("stderr", stderr)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        streams
+            .map(|(stream, bytes)| PeerOutput {
+                role: format!("server {server}"),
+                stream: stream.into(),
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+                shared,
+            })
+            .collect()
+    }
+
     pub(super) fn connection(&self) -> Option<&dyn Connection> {
         self.connection.as_deref()
     }
@@ -311,7 +325,7 @@ async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf
                 let client_cert = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
                 senses.amend_handshake(|h| {
                     h.auto_mtls = client_cert.is_some();
-                    h.client_cert = client_cert.and_then(|(_, pem)| Some(announced(pem)?.facts().clone()));
+                    h.client_cert = client_cert.and_then(|(_, pem)| crate::pki::pem_facts(pem));
                 });
                 senses.process(process_report(Side::Server, &started, None, false));
                 launched = started;
@@ -323,7 +337,7 @@ async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf
             }
             ShimEvent::Line { raw, reply, after_us, .. } => {
                 let auto_mtls = senses.auto_mtls();
-                let reading = handshake::read_line(&raw, auto_mtls);
+                let reading = handshake::read_line(&raw, &PROTOCOL_VERSIONS, auto_mtls);
                 let mut answer = raw;
                 if let Some(line) = &reading.line
                     && let Ok((relay, address)) = relay(&line.target, &folder)
@@ -332,20 +346,7 @@ async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf
                     senses.look_through(relay);
                 }
                 senses.amend_handshake(|h| {
-                    let mut report = reading.report(auto_mtls, h.client_cert.take(), after_us);
-                    if report.problem.is_none()
-                        && let Some(version) = report.protocol
-                        && !PROTOCOL_VERSIONS.contains(&version)
-                    {
-                        report.problem = Some(HandshakeProblem {
-                            code: "version.none-common".into(),
-                            text: format!(
-                                "the plugin speaks protocol version {version}, the host {PROTOCOL_VERSIONS:?}"
-                            ),
-                            certain: true,
-                        });
-                    }
-                    *h = report;
+                    *h = reading.report(auto_mtls, h.client_cert.take(), after_us);
                 });
                 let _ = reply.send(answer);
             }
@@ -356,9 +357,4 @@ async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf
             ShimEvent::Lost { .. } => {}
         }
     }
-}
-
-/// The certificate in a `PLUGIN_CLIENT_CERT`.
-fn announced(pem: &str) -> Option<crate::pki::Identity> {
-    crate::pki::Identity::trusted_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT").ok()
 }

@@ -119,7 +119,7 @@ impl Peers {
     /// Whether a case can be executed now; starts to prepare what is not there yet.
     pub(super) fn readiness(&self, case: &Case) -> Readiness {
         let mut answer = Readiness::Ready;
-        for name in [case.client(), case.server()] {
+        for name in [self.plan.client(case), self.plan.server(case)] {
             match self.state(name) {
                 State::Ready { .. } => {}
                 State::Preparing => {

@@ -40,18 +40,18 @@ impl SideSpecs {
             TlsMode::Auto => {
                 // Each side makes its own; only a key that was asked for is made here.
                 if let Some(key) = request.client_key {
-                    client.identity = Some(authority.self_signed(Role::Client, key).await?);
+                    client.identity = Some(authority.auto_mtls(key).await?);
                 }
             }
             TlsMode::Server | TlsMode::Mutual => {
                 let files = request.files.as_ref();
                 let ca = match files.and_then(|f| f.ca.as_ref()) {
-                    Some(path) => Arc::new(Identity::trusted_from_file(path)?),
-                    None => Arc::clone(authority.root()),
+                    Some(path) => Arc::new(Identity::load_trust(path)?),
+                    None => authority.root(),
                 };
                 let own = match files {
                     Some(files) => match (&files.cert, &files.key) {
-                        (Some(cert), Some(key)) => Some(Arc::new(Identity::from_files(cert, key)?)),
+                        (Some(cert), Some(key)) => Some(Arc::new(Identity::load(cert, key)?)),
                         _ => None,
                     },
                     None => None,

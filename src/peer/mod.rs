@@ -1,6 +1,7 @@
 //! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
 
 pub mod driver;
+pub mod build;
 pub mod builtin;
 
 use std::path::PathBuf;

@@ -111,15 +111,3 @@ fn phase_of(code: &str) -> Phase {
         _ => Phase::Rpc,
     }
 }
-
-impl Certainty {
-    /// The word for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reported => "reported",
-            Self::Deduced => "deduced",
-            Self::Observed => "observed",
-        }
-    }
-}
