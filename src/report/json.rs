@@ -166,6 +166,12 @@ impl Reporter for Json {
     }
 }
 
+/// The JSON Schema of `results.json`, as shipped in `schemas/results.schema.json`.
+#[must_use]
+pub fn results_schema() -> String {
+    format!("{}\n", serde_json::to_string_pretty(&schemars::schema_for!(Results)).unwrap_or_default())
+}
+
 /// Keys of the red cases of a `results.json`, for `--failed-in`: only they are held in memory.
 ///
 /// # Errors

@@ -22,8 +22,7 @@ fn written(events: &[RunEvent]) -> String {
 }
 
 fn schema() -> String {
-    let schema = schemars::schema_for!(Results);
-    format!("{}\n", serde_json::to_string_pretty(&schema).unwrap())
+    results_schema()
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod text;
 
 use std::path::PathBuf;
 
-pub use json::{CaseResult, Note, PeerResult, Results, red_keys};
+pub use json::{CaseResult, Note, PeerResult, Results, red_keys, results_schema};
 pub use output::ReportError;
 pub use printer::Printer;
 pub use summary::{ExitStatus, Met, RedCase, SlowCase, Summary};
