@@ -132,7 +132,6 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
                 within: request.start,
             })
             .await?;
-        let served: Arc<dyn Served> = served.into();
         let target = served.target();
         Ok((Some(served), target))
     };
@@ -176,7 +175,7 @@ pub(super) async fn connect(
     let mut target = server.target.clone();
     let both_ours = run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
     if !both_ours {
-        match relay(&target, &request.folder) {
+        match relay(&target, &request.folder).await {
             Ok((relay, address)) => {
                 target = address;
                 senses.look_through(relay);
@@ -297,15 +296,15 @@ async fn settle(
     }
 }
 
-fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
+async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
     let endpoint = match target {
         Target::Tcp(address) => Endpoint::Tcp(*address),
         Target::Unix(path) => Endpoint::Unix(path.clone()),
     };
-    let relay = Relay::start(endpoint, target.transport(), folder, certificate)?;
+    let relay = Relay::start(endpoint, target.transport(), folder, certificate).await?;
     let address = match relay.address() {
-        Endpoint::Tcp(address) => Target::Tcp(*address),
-        Endpoint::Unix(path) => Target::Unix(path.clone()),
+        Endpoint::Tcp(address) => Target::Tcp(address),
+        Endpoint::Unix(path) => Target::Unix(path),
     };
     Ok((Arc::new(relay), address))
 }
@@ -340,7 +339,7 @@ async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf
                 let reading = handshake::read_line(&raw, &PROTOCOL_VERSIONS, auto_mtls);
                 let mut answer = raw;
                 if let Some(line) = &reading.line
-                    && let Ok((relay, address)) = relay(&line.target, &folder)
+                    && let Ok((relay, address)) = relay(&line.target, &folder).await
                 {
                     answer = format!("{}\n", Line { target: address, ..line.clone() }).into_bytes();
                     senses.look_through(relay);

@@ -138,7 +138,7 @@ impl Engine {
                 builder: Arc::new(Builder::new(self.cache.clone(), settings.rebuild, spawner.clone())),
                 spawner: spawner.clone(),
                 events: self.events.clone(),
-                builtin_client: Arc::new(BuiltinClient::new(Arc::new(PluginSpawner(spawner.clone())))),
+                builtin_client: Arc::new(BuiltinClient::new(PluginSpawner(spawner.clone()))),
                 builtin_server: Arc::new(BuiltinServer::default()),
                 require: settings.require_peers,
                 log_level: settings.peer_log_level.clone(),

@@ -38,7 +38,7 @@ impl Senses {
     /// Looks through this relay from now on, and wakes whoever waits when it sees something.
     pub(super) fn look_through(self: &Arc<Self>, relay: Arc<Relay>) {
         *lock(&self.relay) = Some(Arc::clone(&relay));
-        let mut seen = relay.changes();
+        let mut seen = relay.changed();
         let senses = Arc::downgrade(self);
         tokio::spawn(async move {
             while seen.changed().await.is_ok() {

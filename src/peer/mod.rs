@@ -5,6 +5,7 @@ pub mod build;
 pub mod builtin;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,7 @@ pub struct ServeRequest {
 /// A server role.
 pub trait Server: Send + Sync {
     /// Starts listening; resolves when connections are accepted.
-    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>>;
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Arc<dyn Served>, PeerError>>;
 }
 
 /// A listening server.
@@ -57,7 +58,7 @@ pub trait Served: Send + Sync {
     /// that cannot tell.
     fn seen(&self) -> Vec<ServerSaw>;
     /// Ends it within `grace`, then by force.
-    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()>;
+    fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// What a server's end saw of one accepted connection.

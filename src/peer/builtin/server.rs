@@ -66,7 +66,7 @@ impl BuiltinServer {
 }
 
 impl Server for BuiltinServer {
-    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>> {
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Arc<dyn Served>, PeerError>> {
         Box::pin(async move {
             let request = match &self.lie {
                 Some((defect, authority)) => defect.twist(request, authority).await?,
@@ -90,7 +90,7 @@ impl Server for BuiltinServer {
                 ..Fault::new(Phase::Spawn, "spawn.listen", format!("cannot listen: {error}")).into()
             })?;
             let app = App::direct(Arc::new(Store::memory()));
-            Ok(Box::new(start(listener, config, app, Log::off())) as Box<dyn Served>)
+            Ok(Arc::new(start(listener, config, app, Log::off())) as Arc<dyn Served>)
         })
     }
 }
@@ -188,7 +188,7 @@ impl Drop for Running {
 
 impl Running {
     /// Ends it: no new connections, calls may finish within `grace`, then all is cut.
-    pub(super) async fn end(self, grace: Duration) {
+    pub(super) async fn end(&self, grace: Duration) {
         self.end.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -207,8 +207,8 @@ impl Served for Running {
         self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn stop(self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(self.end(grace))
+    fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.end(grace).await })
     }
 }
 

@@ -2,7 +2,7 @@
 //! of the contract. Dropping a future cancels what it asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -490,7 +490,7 @@ impl Stream for DriverStream {
 }
 
 impl Server for Driver {
-    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Box<dyn Served>, PeerError>> {
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Arc<dyn Served>, PeerError>> {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "v");
@@ -515,8 +515,8 @@ impl Server for Driver {
                             self.harness("driver.contract", &format!("`{text}` is no HOST:PORT: {e}"))
                         })?),
                     };
-                    Ok(Box::new(DriverServed { driver: self.clone(), running, id, target, stopped: false })
-                        as Box<dyn Served>)
+                    let stopped = AtomicBool::new(false);
+                    Ok(Arc::new(DriverServed { driver: self.clone(), running, id, target, stopped }) as Arc<dyn Served>)
                 }
                 Reply::Failed(f) => Err(failed(f)),
                 other => Err(self.unexpected("serve", &other)),
@@ -530,12 +530,12 @@ struct DriverServed {
     running: Arc<Running>,
     id: String,
     target: Target,
-    stopped: bool,
+    stopped: AtomicBool,
 }
 
 impl Drop for DriverServed {
     fn drop(&mut self) {
-        if !self.stopped {
+        if !self.stopped.load(Ordering::Relaxed) {
             self.running.link.send_now(&Request::Stop { id: self.id.clone(), grace_ms: 0 });
         }
         self.running.link.forget_observed(&self.id);
@@ -572,8 +572,8 @@ impl Served for DriverServed {
             .collect()
     }
 
-    fn stop(mut self: Box<Self>, grace: Duration) -> BoxFuture<'static, ()> {
-        self.stopped = true;
+    fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        self.stopped.store(true, Ordering::Relaxed);
         Box::pin(async move {
             let request = Request::Stop { id: self.id.clone(), grace_ms: millis(grace) };
             let slot = Slot::Id(self.id.clone());
