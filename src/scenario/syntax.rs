@@ -14,7 +14,10 @@ pub(super) fn explain(source: SourceId, text: &str, error: &ScanError) -> Diagno
         | ErrorKind::TabAtBlockScalarStart
         | ErrorKind::TabInIndentation
         | ErrorKind::TabInPlainScalar => tab(source, text, at),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+        // A text that runs on into a line of the surrounding map lacks its closing quote.
+        ErrorKind::UnclosedQuotedScalar
+        | ErrorKind::DocumentIndicatorInQuotedScalar
+        | ErrorKind::InvalidQuotedScalarIndent => {
             Diagnostic::error("unclosed-quote", "a quoted text is not closed")
                 .at(opening(source, text, at), "opened here")
                 .help("add the closing quote; inside '…' a quote is written '', inside \"…\" it is \\\"")
@@ -65,7 +68,6 @@ pub(super) fn explain(source: SourceId, text: &str, error: &ScanError) -> Diagno
         | ErrorKind::ExpectedBlockMappingKey
         | ErrorKind::ExpectedBlockSequenceEntry
         | ErrorKind::InvalidFlowScalarIndent
-        | ErrorKind::InvalidQuotedScalarIndent
         | ErrorKind::InvalidBlockScalarIndent => {
             Diagnostic::error("syntax", "this line does not fit the lines before it")
                 .at(span, "unexpected here")
