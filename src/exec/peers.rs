@@ -465,10 +465,10 @@ fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<St
     for (flag, path) in [
         ("--transport", "axes.transport"),
         ("--tls", "tls.mode"),
-        ("--key", "axes.key"),
-        ("--cert-file", "tls.cert"),
-        ("--key-file", "tls.key"),
-        ("--ca-file", "tls.ca"),
+        ("--key-type", "axes.key"),
+        ("--cert", "tls.cert"),
+        ("--key", "tls.key"),
+        ("--ca", "tls.ca"),
         ("--tls-version", "tls.version"),
         ("--group", "tls.group"),
     ] {

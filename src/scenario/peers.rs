@@ -38,6 +38,7 @@ impl<'a> Context<'a> {
                     "vars" => scope = scope.root("vars", vars.keys().map(String::as_str)),
                     // Which axes there are is not known before the matrix is read.
                     "axes" => scope.open("axes"),
+                    "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
                     name => scope = scope.root(name, []),
                 }
             }
