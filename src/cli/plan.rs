@@ -1,7 +1,7 @@
-//! What `soupscen plan` writes: a list of cases with what is expected of them, counts, one JSON
-//! document, or the origin of one case. L6: reads `plan`; arguments and exit statuses are decided
-//! by the callers. Cases are written as they are found, so `soupscen plan … | head` ends at once
-//! and memory does not grow with their number.
+//! What `soupscen plan` writes: a list of cases with what is expected of them, counts, JSON lines,
+//! or the origin of one case. L6: reads `plan`; arguments and exit statuses are decided by
+//! `select`. Cases are written as they are found, so `soupscen plan … | head` ends at once and
+//! memory does not grow with their number.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,49 +10,66 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::diag::Place;
-use crate::plan::{Case, Counts, Disposition, Exclusion, Missing, Plan, RemoveKind, Selection, Why};
-use crate::scenario::model::RuleOutcome;
+use crate::plan::{self, Case, Counts, Disposition, Exclusion, Lacking, Missing, Plan, RemoveKind, Selection, Why};
+use crate::scenario::model::{Rule, RuleOutcome};
 
-/// Version of the JSON document.
+/// Version of the JSON lines.
 pub const FORMAT: u32 = 1;
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum View {
+pub enum Style {
     /// A line per case, then counts and exclusions.
     List,
-    /// Counts only.
+    /// Counts and exclusions only.
     Count,
-    /// One JSON document; see [`PlannedCase`] for the cases.
+    /// A [`PlanLine`] per line: first the plan, then its cases.
     Json,
-    /// Everything about the cases that a pattern (id, key or slug) matches.
+    /// Everything about the cases that a glob matches on id, key or slug, or about the row with
+    /// this id that is no case.
     Why(String),
 }
 
-/// How writing came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// All of it, about this many cases.
-    All(u64),
-    /// The reader closed its end (`| head`), which is no error.
-    Closed,
-}
-
-/// Writes plans, one after the other.
+/// Writes one plan, and says how many cases it was about.
 ///
 /// # Errors
-/// What writing gives, but for a reader that has seen enough.
-pub fn write(out: &mut dyn Write, plans: &[Plan], selection: &Selection, view: &View) -> io::Result<Written> {
-    let result = match view {
-        View::List => list(out, plans, selection),
-        View::Count => count(out, plans, selection),
-        View::Json => json(out, plans, selection),
-        View::Why(pattern) => why(out, plans, selection, pattern),
+/// What writing gives, also when the reader has closed its end (`| head`).
+pub fn print(plan: &Plan, selection: &Selection, style: &Style, colour: bool, out: &mut dyn Write) -> io::Result<u64> {
+    // Cases are many and short: one system call for each would take most of the time.
+    let mut out = io::BufWriter::new(out);
+    let paint = Paint { colour };
+    let cases = match style {
+        Style::List => list(&mut out, plan, selection, paint)?,
+        Style::Count => {
+            summary(&mut out, plan, selection)?;
+            plan.count(selection).selected
+        }
+        Style::Json => json(&mut out, plan, selection)?,
+        Style::Why(pattern) => why(&mut out, plan, selection, pattern, paint)?,
     };
-    match result.and_then(|cases| out.flush().map(|()| cases)) {
-        Ok(cases) => Ok(Written::All(cases)),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
-        Err(error) => Err(error),
+    out.flush()?;
+    Ok(cases)
+}
+
+/// Colours, where they are wanted.
+#[derive(Debug, Clone, Copy)]
+struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    fn expectation(self, planned: &Planned) -> String {
+        let text = in_words(planned);
+        let sign = match planned {
+            Planned::Passed => "32",
+            Planned::Known { .. } => "33",
+            Planned::Unsupported { .. } => "2",
+        };
+        if self.colour { format!("\x1b[{sign}m{text}\x1b[0m") } else { text }
+    }
+
+    fn id(self, id: &str) -> String {
+        if self.colour { format!("\x1b[1m{id}\x1b[0m") } else { id.to_owned() }
     }
 }
 
@@ -90,45 +107,73 @@ pub struct PlannedRule {
     pub versions: BTreeMap<String, String>,
 }
 
-/// A case in the JSON document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct PlannedCase {
-    /// Its position in the plan.
-    pub index: u64,
-    /// Its readable label.
+/// One line of JSON.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum PlanLine {
+    /// The plan as a whole; the first line.
+    Plan {
+        /// [`FORMAT`].
+        format: u32,
+        /// Name of the scenario.
+        scenario: String,
+        /// Digest of what makes the cases.
+        digest: String,
+        /// Of the selected cases.
+        counts: Counts,
+        /// Why rows are no cases.
+        exclusions: Vec<Exclusion>,
+        /// The rules, each with how many cases of the whole plan it is about.
+        rules: Vec<RuleLine>,
+    },
+    /// A selected case.
+    Case {
+        /// Its position in the plan.
+        index: u64,
+        /// Its readable label.
+        id: String,
+        /// Its stable key.
+        key: String,
+        /// Its storage name.
+        slug: String,
+        /// Its block, when it has a name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        block: Option<String>,
+        /// Its script.
+        script: String,
+        /// Axis → value, without axes that do not apply.
+        axes: BTreeMap<String, String>,
+        /// What is expected of it.
+        #[serde(flatten)]
+        planned: Planned,
+    },
+}
+
+/// A rule of a plan.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RuleLine {
+    /// Its id.
     pub id: String,
-    /// Its stable key.
-    pub key: String,
-    /// Its storage name.
-    pub slug: String,
-    /// Its block, when it has a name.
+    /// How many cases it is about.
+    pub cases: u64,
+    /// Why it is known.
+    pub reason: String,
+    /// Link.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub block: Option<String>,
-    /// Its script.
-    pub script: String,
-    /// Axis → value, without axes that do not apply.
-    pub axes: BTreeMap<String, String>,
-    /// What is expected of it.
-    #[serde(flatten)]
-    pub planned: Planned,
+    pub issue: Option<String>,
+    /// Where it is written.
+    pub place: Place,
 }
 
 /// What is expected of a case before the versions of its peers are known.
 #[must_use]
-pub fn planned(case: &Case) -> Planned {
-    if let Disposition::Unsupported(missing) = case.disposition() {
+pub fn planned(plan: &Plan, case: &Case) -> Planned {
+    if let Disposition::Unsupported(Lacking(missing)) = plan.disposition(case) {
         return Planned::Unsupported { missing, rules: Vec::new() };
     }
-    let about = case.plan().rules_for(case);
+    let about = plan.rules_for(case);
     let unsupported = about.iter().any(|rule| rule.outcome == RuleOutcome::Unsupported);
-    let rules: Vec<PlannedRule> = about
-        .into_iter()
-        .map(|rule| PlannedRule {
-            rule: rule.id.clone(),
-            outcome: outcome(&rule.outcome, rule.at.map(|phase| format!("{phase:?}").to_lowercase())),
-            versions: rule.versions.iter().map(|(component, requirement)| (component.clone(), requirement.to_string())).collect(),
-        })
-        .collect();
+    let rules: Vec<PlannedRule> = about.into_iter().map(planned_rule).collect();
     match (rules.is_empty(), unsupported) {
         (true, _) => Planned::Passed,
         (false, true) => Planned::Unsupported { missing: Vec::new(), rules },
@@ -136,25 +181,18 @@ pub fn planned(case: &Case) -> Planned {
     }
 }
 
-fn outcome(outcome: &RuleOutcome, at: Option<String>) -> String {
-    let at = at.map(|phase| format!(" at {phase}")).unwrap_or_default();
-    match outcome {
-        RuleOutcome::Failed => format!("failed{at}"),
-        RuleOutcome::FailedOrPassed => format!("failed{at} or passed"),
-        RuleOutcome::NotEffective { fact } => format!("not-effective {fact}"),
-        RuleOutcome::Unsupported => "unsupported".to_owned(),
-    }
+fn planned_rule(rule: &Rule) -> PlannedRule {
+    let versions = rule.versions.iter().map(|(component, requirement)| (component.clone(), requirement.to_string()));
+    PlannedRule { rule: rule.id.clone(), outcome: plan::outcome_in_words(rule), versions: versions.collect() }
 }
 
-fn list(out: &mut dyn Write, plans: &[Plan], selection: &Selection) -> io::Result<u64> {
+fn list(out: &mut dyn Write, plan: &Plan, selection: &Selection, paint: Paint) -> io::Result<u64> {
     let mut written = 0;
-    for plan in plans {
-        for case in plan.cases(selection) {
-            writeln!(out, "{}  {}", case.id(), in_words(&planned(&case)))?;
-            written += 1;
-        }
-        summary(out, plan, selection)?;
+    for case in plan.cases(selection) {
+        writeln!(out, "{}  {}", plan.id(&case), paint.expectation(&planned(plan, &case)))?;
+        written += 1;
     }
+    summary(out, plan, selection)?;
     Ok(written)
 }
 
@@ -171,26 +209,29 @@ fn in_words(planned: &Planned) -> String {
         Planned::Known { rules } => format!("known: {}", named(rules)),
         Planned::Unsupported { missing, rules } if missing.is_empty() => format!("unsupported: {}", named(rules)),
         Planned::Unsupported { missing, .. } => {
-            format!("unsupported: {}", missing.iter().map(|missing| missing.reason.as_str()).collect::<Vec<_>>().join("; "))
+            format!(
+                "unsupported: {}",
+                missing.iter().map(|missing| missing.reason.as_str()).collect::<Vec<_>>().join("; ")
+            )
         }
     }
-}
-
-fn count(out: &mut dyn Write, plans: &[Plan], selection: &Selection) -> io::Result<u64> {
-    let mut selected = 0_u64;
-    for plan in plans {
-        summary(out, plan, selection)?;
-        selected = selected.saturating_add(plan.count(selection).selected);
-    }
-    Ok(selected)
 }
 
 fn summary(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<()> {
     let counts = plan.count(selection);
     let Counts { selected, run, unsupported, known } = counts;
-    write!(out, "{}: {selected} {}, {run} to run, {unsupported} unsupported, {known} known", plan.scenario().name, plural(selected, "case"))?;
+    write!(
+        out,
+        "{}: {selected} {}, {run} to run, {unsupported} unsupported, {known} known",
+        plan.scenario().name,
+        plural(selected, "case")
+    )?;
     let total = plan.count(&Selection::default()).selected;
-    if total == selected { writeln!(out)? } else { writeln!(out, " (selected from {total})")? }
+    if total == selected {
+        writeln!(out)?
+    } else {
+        writeln!(out, " (selected from {total})")?
+    }
     for exclusion in plan.exclusions() {
         let Exclusion { kind, block, text, reason, place, cases } = exclusion;
         let kind = kind_name(*kind);
@@ -230,86 +271,68 @@ fn at(place: &Place) -> String {
     format!("{}:{}", place.file, place.line)
 }
 
-/// Writes a document whose lists are longer than what is held in memory.
-fn json(out: &mut dyn Write, plans: &[Plan], selection: &Selection) -> io::Result<u64> {
-    #[derive(Serialize)]
-    struct RuleCount<'a> {
-        rule: &'a str,
-        cases: u64,
-        reason: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        issue: Option<&'a str>,
-        place: Place,
-    }
+fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u64> {
+    let scenario = plan.scenario();
+    let rules = plan.rules().map(|(rule, cases)| RuleLine {
+        id: rule.id.clone(),
+        cases,
+        reason: rule.reason.clone(),
+        issue: rule.issue.clone(),
+        place: scenario.sources.place(rule.span),
+    });
+    let head = PlanLine::Plan {
+        format: FORMAT,
+        scenario: scenario.name.clone(),
+        digest: plan.digest(),
+        counts: plan.count(selection),
+        exclusions: plan.exclusions().to_vec(),
+        rules: rules.collect(),
+    };
+    line(out, &head)?;
     let mut written = 0;
-    write!(out, "{{\"format\":{FORMAT},\"plans\":[")?;
-    for (at, plan) in plans.iter().enumerate() {
-        let scenario = plan.scenario();
-        let rules = plan.rules().map(|(rule, cases)| RuleCount {
-            rule: &rule.id,
-            cases,
-            reason: &rule.reason,
-            issue: rule.issue.as_deref(),
-            place: scenario.sources.place(rule.span),
-        });
-        let separator = if at == 0 { "" } else { "," };
-        write!(out, "{separator}\n{{\"scenario\":{}", text_of(&scenario.name)?)?;
-        write!(out, ",\"digest\":{}", text_of(&plan.digest())?)?;
-        write!(out, ",\"counts\":{}", text_of(&plan.count(selection))?)?;
-        write!(out, ",\"exclusions\":{}", text_of(plan.exclusions())?)?;
-        write!(out, ",\"rules\":{}", text_of(&rules.collect::<Vec<_>>())?)?;
-        write!(out, ",\"cases\":[")?;
-        for (at, case) in plan.cases(selection).enumerate() {
-            let separator = if at == 0 { "" } else { "," };
-            write!(out, "{separator}\n{}", text_of(&planned_case(&case))?)?;
-            written += 1;
-        }
-        write!(out, "]}}")?;
+    for case in plan.cases(selection) {
+        let case = PlanLine::Case {
+            index: case.index,
+            id: plan.id(&case),
+            key: plan.key(&case),
+            slug: plan.slug(&case),
+            block: plan.block(&case).name.clone(),
+            script: plan.script(&case).name.clone(),
+            axes: plan.axes(&case),
+            planned: planned(plan, &case),
+        };
+        line(out, &case)?;
+        written += 1;
     }
-    writeln!(out, "]}}")?;
     Ok(written)
 }
 
-fn text_of<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
-    serde_json::to_string(value).map_err(io::Error::other)
-}
-
-fn planned_case(case: &Case) -> PlannedCase {
-    PlannedCase {
-        index: case.index(),
-        id: case.id(),
-        key: case.key(),
-        slug: case.slug(),
-        block: case.block().name.clone(),
-        script: case.script_name().to_owned(),
-        axes: case.axes(),
-        planned: planned(case),
-    }
+fn line(out: &mut dyn Write, line: &PlanLine) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line).map_err(io::Error::from)?;
+    out.write_all(b"\n")
 }
 
 /// Most cases that `--why` tells about.
 const MOST: usize = 20;
 
-fn why(out: &mut dyn Write, plans: &[Plan], selection: &Selection, pattern: &str) -> io::Result<u64> {
-    let mut written = 0;
+fn why(out: &mut dyn Write, plan: &Plan, selection: &Selection, pattern: &str, paint: Paint) -> io::Result<u64> {
     let selection = Selection { cases: vec![pattern.to_owned()], ..selection.clone() };
-    for plan in plans {
-        for case in plan.cases(&selection).take(MOST + 1) {
-            if written == MOST as u64 {
-                writeln!(out, "… and more: narrow `{pattern}`")?;
-                return Ok(written);
-            }
-            writeln!(out, "{}: {}", case.id(), in_words(&planned(&case)))?;
-            explain(out, &case.why())?;
-            written += 1;
+    let mut written = 0;
+    for (at, case) in plan.cases(&selection).enumerate() {
+        if at == MOST {
+            writeln!(out, "… and more: narrow `{pattern}`")?;
+            break;
         }
+        writeln!(out, "{}  {}", paint.id(&plan.id(&case)), paint.expectation(&planned(plan, &case)))?;
+        explain(out, &plan.why(&case))?;
+        written += 1;
     }
-    if written == 0 {
-        for why in plans.iter().filter_map(|plan| plan.why_not(pattern)) {
-            writeln!(out, "{}: no case of the plan", why.id)?;
-            explain(out, &why)?;
-            written += 1;
-        }
+    if written == 0
+        && let Some(why) = plan.why_not(pattern)
+    {
+        writeln!(out, "{}  no case of the plan", paint.id(&why.id))?;
+        explain(out, &why)?;
+        written += 1;
     }
     Ok(written)
 }
@@ -324,36 +347,60 @@ fn explain(out: &mut dyn Write, why: &Why) -> io::Result<()> {
         writeln!(out, "  from an include row ({})", at(include))?;
     }
     for axis in &why.axes {
-        let applies = axis.applies.as_ref().map(|condition| format!(", applies where `{}`", one_line(condition))).unwrap_or_default();
+        let applies = axis
+            .applies
+            .as_ref()
+            .map(|condition| format!(", applies where `{}`", one_line(condition)))
+            .unwrap_or_default();
         match &axis.value {
             Some(value) => writeln!(out, "  {} = {value}{}{applies}", axis.axis, place(&axis.place))?,
             None => writeln!(out, "  {} does not apply{}{applies}", axis.axis, place(&axis.place))?,
         }
     }
     for constraint in &why.constraints {
-        let when = if constraint.when.is_empty() { String::new() } else { format!(" `{}`", one_line(&constraint.when)) };
+        let when =
+            if constraint.when.is_empty() { String::new() } else { format!(" `{}`", one_line(&constraint.when)) };
         let kind = kind_name(constraint.kind);
         if constraint.leaves_out {
             writeln!(out, "  left out by {kind}{when}{}: {}", place(&constraint.place), one_line(&constraint.reason))?;
         } else if constraint.kind == RemoveKind::Exclude {
-            writeln!(out, "  not left out by {kind}{when}{}, for want of `{}`", place(&constraint.place), constraint.unmet.join("`, `"))?;
+            writeln!(
+                out,
+                "  not left out by {kind}{when}{}, for want of `{}`",
+                place(&constraint.place),
+                constraint.unmet.join("`, `")
+            )?;
         }
     }
     for ask in &why.asks {
         let (role, peer, capability) = (ask.role, &ask.peer, &ask.capability);
         match &ask.provided_by {
-            Some(own) => writeln!(out, "  {} asks {role} `{peer}` for `{capability}`: provided by `{own}`{}", ask.axis, place(&ask.place))?,
+            Some(own) => writeln!(
+                out,
+                "  {} asks {role} `{peer}` for `{capability}`: provided by `{own}`{}",
+                ask.axis,
+                place(&ask.place)
+            )?,
             None => writeln!(out, "  {} asks {role} `{peer}` for `{capability}`: not provided", ask.axis)?,
         }
     }
-    if let Some(Disposition::Unsupported(missing)) = &why.disposition {
-        for missing in missing {
+    if let Some(Disposition::Unsupported(lacking)) = &why.disposition {
+        for missing in &lacking.0 {
             writeln!(out, "  unsupported: {}", missing.reason)?;
         }
     }
     for rule in &why.rules {
-        let versions = if rule.versions.is_empty() { String::new() } else { format!(" within {}", rule.versions.join(", ")) };
-        writeln!(out, "  rule `{}` ({}) expects {}{versions} where `{}`: {}", rule.id, at(&rule.place), rule.outcome, one_line(&rule.when), one_line(&rule.reason))?;
+        let versions =
+            if rule.versions.is_empty() { String::new() } else { format!(" within {}", rule.versions.join(", ")) };
+        writeln!(
+            out,
+            "  rule `{}` ({}) expects {}{versions} where `{}`: {}",
+            rule.id,
+            at(&rule.place),
+            rule.outcome,
+            one_line(&rule.when),
+            one_line(&rule.reason)
+        )?;
     }
     if why.rules.is_empty() && why.disposition.is_some() {
         writeln!(out, "  no rule is about it")?;

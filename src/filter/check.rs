@@ -194,15 +194,8 @@ impl Checker<'_> {
 }
 
 /// `did you mean …? known …: a, b, c`.
-fn help_for(wrong: &str, what: &str, mut known: Vec<&str>) -> String {
-    known.sort_unstable();
-    known.dedup();
-    let listed =
-        if known.is_empty() { format!("there are no {what}") } else { format!("known {what}: {}", list(&known)) };
-    match nearest(wrong, &known) {
-        Some(name) => format!("did you mean `{name}`? {listed}"),
-        None => listed,
-    }
+fn help_for(wrong: &str, what: &str, known: Vec<&str>) -> String {
+    if known.is_empty() { format!("there are no {what}") } else { crate::diag::suggestion(wrong, what, known) }
 }
 
 fn list<T: AsRef<str>>(names: &[T]) -> String {
@@ -211,16 +204,4 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
         out.push_str(&format!(" and {} more", names.len() - LISTED));
     }
     out
-}
-
-/// The known name that a wrong one most likely was meant to be.
-fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
-    const NEAR: f64 = 0.6;
-    let wrong = wrong.to_lowercase();
-    known
-        .iter()
-        .map(|name| (strsim::normalized_damerau_levenshtein(&wrong, &name.to_lowercase()), *name))
-        .filter(|(score, _)| *score >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }

@@ -223,4 +223,3 @@ impl Expr {
         Places { whole: self.span, exact: self.exact }
     }
 }
-

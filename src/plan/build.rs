@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use crate::axis;
 use crate::diag::{Diagnostic, Label, Severity, SourceId, Span};
 use crate::filter::{self, Expr};
-use crate::scenario::model::{Affects, Axis, AxisValue, Block, IncludeRow, Scenario};
+use crate::scenario::model::{Affects, Axis, AxisValue, Block, IncludeRow, Scenario, Script};
 
 use super::capability::Asker;
 use super::condition::{Condition, Dims, Index, Node, UNBOUND};
@@ -17,7 +17,14 @@ use super::space::{Dim, DimValue, Remove, RemoveKind, SCRIPT, Space};
 const REQUIRED: [&str; 3] = ["client", "server", "service"];
 
 /// A finding with its primary place.
-pub(super) fn finding(severity: Severity, code: &'static str, span: Option<Span>, label: &str, message: String, help: Option<String>) -> Diagnostic {
+pub(super) fn finding(
+    severity: Severity,
+    code: &'static str,
+    span: Option<Span>,
+    label: &str,
+    message: String,
+    help: Option<String>,
+) -> Diagnostic {
     let labels = span.map(|span| Label { span, text: label.to_owned() }).into_iter().collect();
     Diagnostic { code, severity, message, labels, help }
 }
@@ -51,7 +58,8 @@ pub(super) fn spaces(scenario: &Scenario, out: &mut Vec<Diagnostic>) -> Vec<Spac
     for space in &mut spaces {
         space.shown = shown.iter().filter_map(|axis| space.dim(axis)).collect();
         space.unsupported = Asker { scenario }.unsupported(space);
-        space.rules = scenario.rules.iter().map(|rule| Condition::Expr(Arc::clone(&rule.when)).compile(space)).collect();
+        space.rules =
+            scenario.rules.iter().map(|rule| Condition::Expr(Arc::clone(&rule.when)).compile(space)).collect();
     }
     spaces
 }
@@ -69,24 +77,64 @@ impl Builder<'_> {
         let mut dims: Vec<Dim> = self.block.axes.iter().map(|axis| self.axis(axis)).collect();
         for axis in REQUIRED {
             if !dims.iter().any(|dim| dim.axis == axis) {
-                out.push(finding(Severity::Error, "missing-axis", self.span(), "in this block", format!("a block of the matrix has no axis `{axis}`"), Some(format!("name at least one {axis}"))));
+                out.push(finding(
+                    Severity::Error,
+                    "missing-axis",
+                    self.span(),
+                    "in this block",
+                    format!("a block of the matrix has no axis `{axis}`"),
+                    Some(format!("name at least one {axis}")),
+                ));
             }
         }
         for dim in &dims {
             if dim.values.is_empty() {
-                out.push(finding(Severity::Error, "empty-axis", dim.span, "no values", format!("axis `{}` has no values", dim.axis), Some("name at least one, or leave the axis out".into())));
+                out.push(finding(
+                    Severity::Error,
+                    "empty-axis",
+                    dim.span,
+                    "no values",
+                    format!("axis `{}` has no values", dim.axis),
+                    Some("name at least one, or leave the axis out".into()),
+                ));
             }
             if dim.values.len() >= usize::from(UNBOUND) {
-                out.push(finding(Severity::Error, "plan-too-large", dim.span, "too many values", format!("axis `{}` has {} values, at most {} are possible", dim.axis, dim.values.len(), UNBOUND - 1), None));
+                out.push(finding(
+                    Severity::Error,
+                    "plan-too-large",
+                    dim.span,
+                    "too many values",
+                    format!(
+                        "axis `{}` has {} values, at most {} are possible",
+                        dim.axis,
+                        dim.values.len(),
+                        UNBOUND - 1
+                    ),
+                    None,
+                ));
             }
         }
         if dims.len() + 1 >= Dims::MAX {
-            out.push(finding(Severity::Error, "plan-too-large", dims.last().and_then(|dim| dim.span), "one too many", format!("a block has {} axes, at most {} are possible", dims.len(), Dims::MAX - 2), None));
+            out.push(finding(
+                Severity::Error,
+                "plan-too-large",
+                dims.last().and_then(|dim| dim.span),
+                "one too many",
+                format!("a block has {} axes, at most {} are possible", dims.len(), Dims::MAX - 2),
+                None,
+            ));
         }
         self.sort(&mut dims, out);
         let scripts = self.scripts();
         if scripts.values.is_empty() {
-            out.push(finding(Severity::Error, "no-scripts", self.span(), "in this block", "a block of the matrix runs no script".into(), Some("add a script under `scripts`".into())));
+            out.push(finding(
+                Severity::Error,
+                "no-scripts",
+                self.span(),
+                "in this block",
+                "a block of the matrix runs no script".into(),
+                Some("add a script under `scripts`".into()),
+            ));
         }
         dims.push(scripts);
         let failed = out[before..].iter().any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -108,11 +156,14 @@ impl Builder<'_> {
         }
     }
 
+    fn own_scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
+        self.block.scripts.iter().filter_map(|name| self.scenario.scripts.get(name))
+    }
+
     fn scripts(&self) -> Dim {
-        let values = self.block.scripts.iter().map(|name| DimValue::script(name, self.scenario.scripts.get(name).map(|script| script.span)));
         Dim {
             axis: SCRIPT.to_owned(),
-            values: values.collect(),
+            values: self.own_scripts().map(|script| DimValue::script(script)).collect(),
             condition: None,
             applies: Node::Constant(true),
             affects: Affects::Call,
@@ -143,8 +194,17 @@ impl Builder<'_> {
                 dims.append(&mut left);
             }
         }
-        if let Some(dim) = dims.iter().find(|dim| dim.condition.as_ref().is_some_and(|condition| condition.names().contains(&SCRIPT))) {
-            out.push(finding(Severity::Error, "circular-applies", dim.span, "depends on the script", format!("whether axis `{}` applies cannot depend on the script", dim.axis), Some("use `when` of the script".into())));
+        if let Some(dim) =
+            dims.iter().find(|dim| dim.condition.as_ref().is_some_and(|condition| condition.names().contains(&SCRIPT)))
+        {
+            out.push(finding(
+                Severity::Error,
+                "circular-applies",
+                dim.span,
+                "depends on the script",
+                format!("whether axis `{}` applies cannot depend on the script", dim.axis),
+                Some("use `when` of the script".into()),
+            ));
         }
     }
 
@@ -157,7 +217,14 @@ impl Builder<'_> {
             // The one peer or service of a block goes without saying.
             let only = self.block.axes.iter().find(|axis| axis.name == name).filter(|axis| axis.values.len() == 1);
             let Some(value) = only.and_then(|axis| axis.values.first()) else {
-                out.push(finding(Severity::Error, "incomplete-include", Some(row.span), "this row", format!("an `include` row names no `{name}`"), Some(format!("the block has several, so add `{name}: …`"))));
+                out.push(finding(
+                    Severity::Error,
+                    "incomplete-include",
+                    Some(row.span),
+                    "this row",
+                    format!("an `include` row names no `{name}`"),
+                    Some(format!("the block has several, so add `{name}: …`")),
+                ));
                 return None;
             };
             values.insert(name.to_owned(), value.clone());
@@ -184,7 +251,13 @@ impl Builder<'_> {
     }
 
     /// An `include` row says what it wants; what has no meaning there is a mistake.
-    fn check_include(&self, space: &Space, values: &IndexMap<String, AxisValue>, span: Span, out: &mut Vec<Diagnostic>) {
+    fn check_include(
+        &self,
+        space: &Space,
+        values: &IndexMap<String, AxisValue>,
+        span: Span,
+        out: &mut Vec<Diagnostic>,
+    ) {
         let row: Vec<Index> = vec![0; space.dims.len()];
         for name in values.keys() {
             let declared = self.block.axes.iter().find(|axis| axis.name == *name).and_then(|axis| axis.applies.clone());
@@ -192,15 +265,39 @@ impl Builder<'_> {
             if let Some(condition) = condition
                 && !Condition::Expr(Arc::clone(&condition)).compile(space).holds(space, &row)
             {
-                out.push(finding(Severity::Error, "meaningless-include", Some(span), "this row", format!("axis `{name}` does not apply to an `include` row that names it"), Some(format!("it applies only where `{}`", condition.text))));
+                out.push(finding(
+                    Severity::Error,
+                    "meaningless-include",
+                    Some(span),
+                    "this row",
+                    format!("axis `{name}` does not apply to an `include` row that names it"),
+                    Some(format!("it applies only where `{}`", condition.text)),
+                ));
             }
         }
-        for remove in space.removes.iter().filter(|remove| remove.kind == RemoveKind::Meaningless && remove.node.holds(space, &row)) {
-            out.push(finding(Severity::Error, "meaningless-include", Some(span), "this row", format!("an `include` row has no meaning: {}", remove.reason), None));
+        for remove in space
+            .removes
+            .iter()
+            .filter(|remove| remove.kind == RemoveKind::Meaningless && remove.node.holds(space, &row))
+        {
+            out.push(finding(
+                Severity::Error,
+                "meaningless-include",
+                Some(span),
+                "this row",
+                format!("an `include` row has no meaning: {}", remove.reason),
+                None,
+            ));
         }
     }
 
-    fn space(&self, dims: Vec<Dim>, include: Option<usize>, span: Option<Span>, excludes: &[(Condition, String, String, Span)]) -> Space {
+    fn space(
+        &self,
+        dims: Vec<Dim>,
+        include: Option<usize>,
+        span: Option<Span>,
+        excludes: &[(Condition, String, String, Span)],
+    ) -> Space {
         let mut key_order: Vec<usize> = (0..dims.len()).collect();
         key_order.sort_by(|a, b| dims[*a].axis.cmp(&dims[*b].axis));
         let mut space = Space {
@@ -210,6 +307,7 @@ impl Builder<'_> {
             include,
             span,
             dims,
+            scripts: self.own_scripts().cloned().collect(),
             removes: Vec::new(),
             unsupported: Vec::new(),
             rules: Vec::new(),
@@ -223,7 +321,14 @@ impl Builder<'_> {
         }
         let mut removes = self.meaningless(&space);
         for (condition, text, reason, span) in excludes {
-            removes.push(removal(&space, RemoveKind::Exclude, condition.clone(), text.clone(), reason.clone(), Some(*span)));
+            removes.push(removal(
+                &space,
+                RemoveKind::Exclude,
+                condition.clone(),
+                text.clone(),
+                reason.clone(),
+                Some(*span),
+            ));
         }
         removes.extend(self.script_conditions(&space));
         removes.retain(|remove| remove.kind == RemoveKind::Exclude || !matches!(remove.node, Node::Constant(false)));
@@ -238,13 +343,17 @@ impl Builder<'_> {
             for def in axis::find(&dim.axis).into_iter().flat_map(|def| def.values) {
                 let Some((text, why)) = def.applies else { continue };
                 let Some(condition) = table_condition(text) else { continue };
-                let names: Vec<String> = dim.values.iter().filter(|value| value.means == def.name).map(|value| value.name.clone()).collect();
+                let names: Vec<String> =
+                    dim.values.iter().filter(|value| value.means == def.name).map(|value| value.name.clone()).collect();
                 if names.is_empty() {
                     continue;
                 }
                 let span = dim.values.iter().find(|value| value.means == def.name).and_then(|value| value.span);
                 let text = format!("{} == {} and not ({text})", dim.axis, names.join(", "));
-                let condition = Condition::All(vec![Condition::OneOf(dim.axis.clone(), names), Condition::Not(Box::new(Condition::Expr(condition)))]);
+                let condition = Condition::All(vec![
+                    Condition::OneOf(dim.axis.clone(), names),
+                    Condition::Not(Box::new(Condition::Expr(condition))),
+                ]);
                 removes.push(removal(space, RemoveKind::Meaningless, condition, text, why.to_owned(), span));
             }
         }
@@ -252,8 +361,7 @@ impl Builder<'_> {
     }
 
     fn script_conditions(&self, space: &Space) -> Vec<Remove> {
-        let scripts = self.block.scripts.iter().filter_map(|name| self.scenario.scripts.get(name));
-        scripts
+        self.own_scripts()
             .filter_map(|script| {
                 let when = script.when.as_ref()?;
                 let condition = Condition::All(vec![
@@ -268,7 +376,14 @@ impl Builder<'_> {
     }
 }
 
-fn removal(space: &Space, kind: RemoveKind, condition: Condition, text: String, reason: String, span: Option<Span>) -> Remove {
+fn removal(
+    space: &Space,
+    kind: RemoveKind,
+    condition: Condition,
+    text: String,
+    reason: String,
+    span: Option<Span>,
+) -> Remove {
     let node = condition.compile(space);
     Remove { kind, text, reason, span, condition, node }
 }
@@ -277,7 +392,14 @@ impl Block {
     fn exclude_conditions(&self) -> Vec<(Condition, String, String, Span)> {
         self.exclude
             .iter()
-            .map(|exclude| (Condition::Expr(Arc::clone(&exclude.when)), exclude.when.text.clone(), exclude.reason.clone(), exclude.span))
+            .map(|exclude| {
+                (
+                    Condition::Expr(Arc::clone(&exclude.when)),
+                    exclude.when.text.clone(),
+                    exclude.reason.clone(),
+                    exclude.span,
+                )
+            })
             .collect()
     }
 }
@@ -342,7 +464,10 @@ mod tests {
     fn the_conditions_of_the_axis_table_are_expressions_that_hold_somewhere() {
         let domain = filter::Domain::builtin().without_case();
         for def in axis::table() {
-            let own = def.applies.into_iter().chain(def.values.iter().filter_map(|value| value.applies.map(|(text, _)| text)));
+            let own = def
+                .applies
+                .into_iter()
+                .chain(def.values.iter().filter_map(|value| value.applies.map(|(text, _)| text)));
             for text in own {
                 let expr = table_condition(text).unwrap();
                 assert!(expr.check(&domain).is_empty(), "{}: {text}", def.name);

@@ -25,6 +25,9 @@ pub struct Missing {
     pub capability: String,
     /// A sentence.
     pub reason: String,
+    /// There is no way to run the pair like this, so that not even probing can tell.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub structural: bool,
 }
 
 /// A role of a pair.
@@ -81,7 +84,10 @@ impl<'a> Asker<'a> {
         let Some(provides) = self.provides(role, peer) else { return Support::No };
         // A client is often written against no service in particular: it calls methods by name.
         // One that names services can be asked for these only.
-        if role == Role::Client && capability.starts_with("service.") && !provides.iter().any(|own| self.names_service(&own.name)) {
+        if role == Role::Client
+            && capability.starts_with("service.")
+            && !provides.iter().any(|own| self.names_service(&own.name))
+        {
             return Support::Yes(None);
         }
         let mut conditions = Vec::new();
@@ -106,9 +112,8 @@ impl<'a> Asker<'a> {
         }
         match (declared.split_once('.'), asked.split_once('.')) {
             (None, Some(("service", service))) => glob(declared, service),
-            (Some((axis, value)), Some(_)) => {
-                axis::canonical(axis, value).is_some_and(|value| asked.strip_prefix(axis).and_then(|rest| rest.strip_prefix('.')) == Some(value))
-            }
+            (Some((axis, value)), Some(_)) => axis::canonical(axis, value)
+                .is_some_and(|value| asked.strip_prefix(axis).and_then(|rest| rest.strip_prefix('.')) == Some(value)),
             _ => false,
         }
     }
@@ -131,12 +136,18 @@ impl<'a> Asker<'a> {
 
     /// What a script asks of the client.
     pub(super) fn script_asks(script: &Script) -> Vec<Ask> {
-        let ask = |capability: &str| Ask { axis: SCRIPT.to_owned(), needs: Needs::Client, capability: capability.to_owned() };
+        let ask =
+            |capability: &str| Ask { axis: SCRIPT.to_owned(), needs: Needs::Client, capability: capability.to_owned() };
         let mut asks = Vec::new();
         for step in &script.steps {
             let capability = match step.op {
                 Op::Named { .. } | Op::Call(_) => continue,
-                Op::Open { .. } | Op::Send { .. } | Op::Receive { .. } | Op::HalfClose { .. } | Op::Cancel { .. } | Op::End { .. } => "stream.interleaved",
+                Op::Open { .. }
+                | Op::Send { .. }
+                | Op::Receive { .. }
+                | Op::HalfClose { .. }
+                | Op::Cancel { .. }
+                | Op::End { .. } => "stream.interleaved",
                 Op::Stdio { .. } => "stdio",
             };
             let ask = ask(capability);
@@ -159,7 +170,9 @@ impl<'a> Asker<'a> {
     pub(super) fn unsupported(&self, space: &Space) -> Vec<Node> {
         let mut nodes = Vec::new();
         for role in [Role::Client, Role::Server] {
-            nodes.push(space.atom(role.name(), |peer| peer.is_none_or(|peer| self.provides(role, &peer.name).is_none())));
+            nodes.push(
+                space.atom(role.name(), |peer| peer.is_none_or(|peer| self.provides(role, &peer.name).is_none())),
+            );
         }
         for plugin in [true, false] {
             let without = space.atom("server", |peer| peer.is_none_or(|peer| !self.has_way(&peer.name, plugin)));
@@ -167,8 +180,13 @@ impl<'a> Asker<'a> {
             nodes.push(Node::and([without, launched]));
         }
         for dim in &space.dims {
-            let (client, server) = (self.missing_node(space, dim, Role::Client), self.missing_node(space, dim, Role::Server));
-            let needs = if dim.axis == SCRIPT { Needs::Client } else { axis::find(&dim.axis).map_or(Needs::Nothing, |def| def.needs) };
+            let (client, server) =
+                (self.missing_node(space, dim, Role::Client), self.missing_node(space, dim, Role::Server));
+            let needs = if dim.axis == SCRIPT {
+                Needs::Client
+            } else {
+                axis::find(&dim.axis).map_or(Needs::Nothing, |def| def.needs)
+            };
             nodes.push(match needs {
                 Needs::Nothing => Node::Constant(false),
                 Needs::Client => client,
@@ -213,7 +231,10 @@ impl<'a> Asker<'a> {
             }
         }
         let plain = alternatives.into_iter().map(|(peers, values)| {
-            Condition::All(vec![Condition::OneOf(role.name().to_owned(), peers), Condition::OneOf(dim.axis.clone(), values)])
+            Condition::All(vec![
+                Condition::OneOf(role.name().to_owned(), peers),
+                Condition::OneOf(dim.axis.clone(), values),
+            ])
         });
         Condition::Any(plain.chain(conditional).collect()).compile(space)
     }
@@ -231,6 +252,7 @@ impl<'a> Asker<'a> {
                     peer: peer.to_owned(),
                     capability: format!("role.{}", role.name()),
                     reason: format!("peer `{peer}` has no {} role", role.name()),
+                    structural: true,
                 });
             }
         }
@@ -241,11 +263,25 @@ impl<'a> Asker<'a> {
         {
             let peer = &server.name;
             let (capability, reason) = if plugin {
-                ("launch.plugin", format!("server `{peer}` cannot be launched as a plugin: its server role names no `plugin` command"))
+                (
+                    "launch.plugin",
+                    format!(
+                        "server `{peer}` cannot be launched as a plugin: its server role names no `plugin` command"
+                    ),
+                )
             } else {
-                ("launch.direct", format!("server `{peer}` cannot be started directly: its server role has only a `plugin` way"))
+                (
+                    "launch.direct",
+                    format!("server `{peer}` cannot be started directly: its server role has only a `plugin` way"),
+                )
             };
-            out.push(Missing { role: "server", peer: peer.clone(), capability: capability.to_owned(), reason });
+            out.push(Missing {
+                role: "server",
+                peer: peer.clone(),
+                capability: capability.to_owned(),
+                reason,
+                structural: true,
+            });
         }
         for (ask, missing) in self.asks(space, row) {
             let lacking: Vec<Role> = missing.into_iter().filter(|role| !absent.contains(role)).collect();
@@ -272,9 +308,9 @@ impl<'a> Asker<'a> {
                         match self.support(*role, &peer.name, &ask.capability) {
                             Support::Yes(_) => false,
                             Support::No => true,
-                            Support::When(conditions) => {
-                                !conditions.iter().any(|(_, when)| Condition::Expr(Arc::clone(when)).compile(space).holds(space, row))
-                            }
+                            Support::When(conditions) => !conditions
+                                .iter()
+                                .any(|(_, when)| Condition::Expr(Arc::clone(when)).compile(space).holds(space, row)),
                         }
                     })
                     .collect();
@@ -303,6 +339,7 @@ fn one_missing(space: &Space, row: &[Index], ask: &Ask, role: Role) -> Missing {
         peer: peer.to_owned(),
         capability: capability.clone(),
         reason: format!("{} `{peer}` has no capability `{capability}`", role.name()),
+        structural: false,
     }
 }
 
@@ -315,5 +352,6 @@ fn either_missing(space: &Space, row: &[Index], ask: &Ask) -> Missing {
         peer: format!("{client} or {server}"),
         capability: capability.clone(),
         reason: format!("neither client `{client}` nor server `{server}` has the capability `{capability}`"),
+        structural: false,
     }
 }

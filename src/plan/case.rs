@@ -1,25 +1,28 @@
-//! One row of a plan.
+//! One row of a plan, and what the plan says of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::axis;
 use crate::axis::values::{Group, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
-use crate::scenario::model::{Affects, Block, Isolation, Script};
+use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
 use super::capability::Missing;
 use super::condition::Index;
 use super::space::{DimValue, SCRIPT, Space};
-use super::{Plan, why};
+use super::{Plan, Why, why};
 
-/// One row of a plan: variant × script. Small; everything readable is computed when asked for.
-#[derive(Debug, Clone)]
+/// One row of a plan: variant × script. Small, and meaningless without its plan, which is asked
+/// about it ([`Plan::id`], [`Plan::request`], …).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Case {
-    plan: Plan,
-    index: u64,
-    space: u32,
-    row: Box<[Index]>,
+    /// Its position among all cases of the plan, whatever is selected.
+    pub index: u64,
+    pub(super) space: u32,
+    pub(super) row: Box<[Index]>,
 }
 
 /// Whether a case is executed.
@@ -28,157 +31,152 @@ pub struct Case {
 pub enum Disposition {
     /// It is, unless a rule says `unsupported`.
     Run,
-    /// Its peers cannot be asked for it; at least one reason.
-    Unsupported(Vec<Missing>),
+    /// Its peers cannot be asked for it.
+    Unsupported(Lacking),
+}
+
+/// Everything that the peers of a case cannot be asked for; at least one thing. Reads as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Lacking(pub Vec<Missing>);
+
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for missing in &self.0 {
+            write!(f, "{separator}{}", missing.reason)?;
+            separator = "; ";
+        }
+        Ok(())
+    }
 }
 
 impl Case {
-    pub(super) fn new(plan: Plan, index: u64, space: usize, row: &[Index]) -> Self {
-        Self { plan, index, space: u32::try_from(space).unwrap_or(u32::MAX), row: row.into() }
+    pub(super) fn new(index: u64, space: usize, row: &[Index]) -> Self {
+        Self { index, space: u32::try_from(space).unwrap_or(u32::MAX), row: row.into() }
     }
+}
 
-    pub(super) fn space(&self) -> &Space {
-        &self.plan.inner.spaces[self.space as usize]
-    }
-
-    pub(super) fn row(&self) -> &[Index] {
-        &self.row
-    }
-
-    /// The plan that it is a row of.
-    #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Its position among all cases of the plan, whatever is selected.
-    #[must_use]
-    pub fn index(&self) -> u64 {
-        self.index
+/// What the plan says of a case. A case of another plan gives nonsense or a panic.
+impl Plan {
+    pub(super) fn space(&self, case: &Case) -> &Space {
+        &self.inner.spaces[case.space as usize]
     }
 
     /// Its block.
     #[must_use]
-    pub fn block(&self) -> &Block {
-        &self.plan.scenario().blocks[self.space().block]
+    pub fn block(&self, case: &Case) -> &Block {
+        &self.scenario().blocks[self.space(case).block]
     }
 
     /// Its stable key: 16 hexadecimal digits, the first half of XXH3-128 over the scenario's name
     /// and the assignment with its script, sorted by axis.
     #[must_use]
-    pub fn key(&self) -> String {
-        format!("{:016x}", self.space().key(&self.row))
+    pub fn key(&self, case: &Case) -> String {
+        format!("{:016x}", self.space(case).key(&case.row))
     }
 
     /// Its readable label, unique in a plan: `kv/put-get[client=go,server=rust,key=p521]`. An axis
     /// with the same single value everywhere is left out, but for client and server.
     #[must_use]
-    pub fn id(&self) -> String {
-        self.space().id(&self.row)
+    pub fn id(&self, case: &Case) -> String {
+        self.space(case).id(&case.row)
     }
 
     /// Its storage name, `[a-z0-9-]{1,32}`, unique as its key is.
     #[must_use]
-    pub fn slug(&self) -> String {
-        self.space().slug(&self.row)
+    pub fn slug(&self, case: &Case) -> String {
+        self.space(case).slug(&case.row)
+    }
+
+    fn entry(&self, case: &Case, axis: &str) -> Option<&DimValue> {
+        self.space(case).value_of(&case.row, axis)
     }
 
     /// Its value on an axis, as named in the scenario; `None` where the axis is absent or does not
     /// apply. `script` is an axis here.
     #[must_use]
-    pub fn value(&self, axis: &str) -> Option<&str> {
-        self.entry(axis).map(|value| value.name.as_str())
-    }
-
-    fn entry(&self, axis: &str) -> Option<&DimValue> {
-        self.space().value_of(&self.row, axis)
-    }
-
-    /// Its axes with their values by name, without those that do not apply and without the script.
-    #[must_use]
-    pub fn axes(&self) -> BTreeMap<String, String> {
-        let space = self.space();
-        let values = space.dims.iter().enumerate().filter(|(_, dim)| dim.axis != SCRIPT);
-        values.filter_map(|(at, dim)| Some((dim.axis.clone(), space.value(&self.row, at)?.name.clone()))).collect()
+    pub fn value(&self, case: &Case, axis: &str) -> Option<&str> {
+        self.entry(case, axis).map(|value| value.name.as_str())
     }
 
     /// Facts of its value on an axis.
     #[must_use]
-    pub fn facts(&self, axis: &str) -> Option<&BTreeMap<String, serde_json::Value>> {
-        self.entry(axis).map(|value| &value.facts)
+    pub fn facts(&self, case: &Case, axis: &str) -> Option<&BTreeMap<String, serde_json::Value>> {
+        self.entry(case, axis).map(|value| &value.facts)
+    }
+
+    /// Its axes with their values by name, without those that do not apply and without the script.
+    #[must_use]
+    pub fn axes(&self, case: &Case) -> BTreeMap<String, String> {
+        let space = self.space(case);
+        let values = space.dims.iter().enumerate().filter(|(_, dim)| dim.axis != SCRIPT);
+        values.filter_map(|(at, dim)| Some((dim.axis.clone(), space.value(&case.row, at)?.name.clone()))).collect()
     }
 
     /// The client's name. Every case has one.
     #[must_use]
-    pub fn client(&self) -> &str {
-        self.value("client").unwrap_or_default()
+    pub fn client(&self, case: &Case) -> &str {
+        self.value(case, "client").unwrap_or_default()
     }
 
     /// The server's name. Every case has one.
     #[must_use]
-    pub fn server(&self) -> &str {
-        self.value("server").unwrap_or_default()
+    pub fn server(&self, case: &Case) -> &str {
+        self.value(case, "server").unwrap_or_default()
     }
 
     /// The service's name. Every case has one.
     #[must_use]
-    pub fn service(&self) -> &str {
-        self.value("service").unwrap_or_default()
-    }
-
-    /// The name of its script.
-    #[must_use]
-    pub fn script_name(&self) -> &str {
-        self.value(SCRIPT).unwrap_or_default()
+    pub fn service(&self, case: &Case) -> &str {
+        self.value(case, "service").unwrap_or_default()
     }
 
     /// Its script.
     #[must_use]
-    pub fn script(&self) -> Option<&Arc<Script>> {
-        self.plan.scenario().scripts.get(self.script_name())
+    pub fn script(&self, case: &Case) -> &Arc<Script> {
+        let space = self.space(case);
+        // Scripts are the last dimension, and always apply.
+        let index = case.row.last().copied().unwrap_or_default();
+        &space.scripts[usize::from(index)]
     }
 
     /// What it may share: the stricter of its block's and its script's word.
     #[must_use]
-    pub fn isolation(&self) -> Isolation {
+    pub fn isolation(&self, case: &Case) -> Isolation {
         let rank = |isolation: &Isolation| match isolation {
             Isolation::Shared => 0,
             Isolation::Connection => 1,
             Isolation::Case => 2,
         };
-        let own = self.script().and_then(|script| script.isolation);
-        own.into_iter().chain([self.block().isolation]).max_by_key(rank).unwrap_or(Isolation::Case)
+        let own = self.script(case).isolation;
+        own.into_iter().chain([self.block(case).isolation]).max_by_key(rank).unwrap_or(Isolation::Case)
     }
 
-    /// A number that is the same for two cases of a plan exactly when they have the same values on
-    /// all axes that affect at least this (but for hash collisions): with `Affects::Client`, cases
-    /// whose server and client can be shared; with `Affects::Connection`, also their connection.
+    /// What an axis of its affects; everything, for one that it does not have.
     #[must_use]
-    pub fn shared_by(&self, affects: Affects) -> u64 {
-        let space = self.space();
-        let mut text = Vec::with_capacity(128);
-        for dim in &space.key_order {
-            if space.dims[*dim].affects >= affects
-                && let Some(value) = space.value(&self.row, *dim)
-            {
-                for part in [&space.dims[*dim].axis, &value.name] {
-                    text.extend_from_slice(part.as_bytes());
-                    text.push(0);
-                }
-            }
-        }
-        xxhash_rust::xxh3::xxh3_64(&text)
+    pub fn affects(&self, case: &Case, axis: &str) -> Affects {
+        let space = self.space(case);
+        space.dim(axis).map_or(Affects::Server, |dim| space.dims[dim].affects)
+    }
+
+    /// Whether a difference of a fact's effective value is red, by its name in the evidence.
+    #[must_use]
+    pub fn effective_policy(&self, case: &Case, fact: &str) -> EffectivePolicy {
+        let records = |axis: &&Axis| axis::find(&axis.name).and_then(|def| def.fact).unwrap_or(&axis.name) == fact;
+        let axis = self.block(case).axes.iter().find(records);
+        axis.map_or(EffectivePolicy::Require, |axis| axis.effective.clone())
     }
 
     /// What it asks of the connection.
     #[must_use]
-    pub fn request(&self) -> Request {
-        let means = |axis: &str| self.entry(axis).map(|value| value.means.as_str());
+    pub fn request(&self, case: &Case) -> Request {
+        let means = |axis: &str| self.entry(case, axis).map(|value| value.means.as_str());
         Request {
             launch: means("launch").and_then(Launch::from_name),
             transport: means("transport").and_then(Transport::from_name),
             tls: means("tls").and_then(TlsMode::from_name),
-            files: self.entry("tls").and_then(|value| value.files.clone()),
+            files: self.entry(case, "tls").and_then(|value| value.files.clone()),
             key: means("key").and_then(KeyType::from_name),
             client_key: means("client_key").and_then(KeyType::from_name),
             tls_version: means("tls_version").and_then(TlsVersion::from_name),
@@ -188,22 +186,32 @@ impl Case {
 
     /// Whether it is executed, as far as capabilities tell.
     #[must_use]
-    pub fn disposition(&self) -> Disposition {
-        let space = self.space();
+    pub fn disposition(&self, case: &Case) -> Disposition {
+        let space = self.space(case);
         // The compiled conditions are quick; only a case that fails one needs words.
-        if !space.unsupported.iter().any(|node| node.holds(space, &self.row)) {
+        if !space.unsupported.iter().any(|node| node.holds(space, &case.row)) {
             return Disposition::Run;
         }
-        Disposition::Unsupported(self.plan.asker().missing(space, &self.row))
+        Disposition::Unsupported(Lacking(self.asker().missing(space, &case.row)))
+    }
+
+    /// Whether an unsupported case can be executed at all (`--probe-unsupported`): its peers have
+    /// the roles, and the server a way of being run, that it takes.
+    #[must_use]
+    pub fn can_be_tried(&self, case: &Case) -> bool {
+        match self.disposition(case) {
+            Disposition::Run => true,
+            Disposition::Unsupported(Lacking(missing)) => missing.iter().all(|missing| !missing.structural),
+        }
     }
 
     /// Where everything of it comes from.
     #[must_use]
-    pub fn why(&self) -> why::Why {
-        why::why(self)
+    pub fn why(&self, case: &Case) -> Why {
+        why::why(self, case)
     }
 
-    pub(super) fn peer_of(&self, role: &str) -> Option<String> {
-        matches!(role, "client" | "server").then(|| self.value(role).map(str::to_owned)).flatten()
+    pub(super) fn peer_of(&self, case: &Case, role: &str) -> Option<String> {
+        matches!(role, "client" | "server").then(|| self.value(case, role).map(str::to_owned)).flatten()
     }
 }

@@ -44,7 +44,7 @@ impl Iterator for Cases {
                 let index = self.index;
                 self.index += 1;
                 if self.keep.holds(space, row) {
-                    return Some(Case::new(self.plan.clone(), index, self.space, row));
+                    return Some(Case::new(index, self.space, row));
                 }
             }
             self.space += 1;

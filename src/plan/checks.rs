@@ -10,8 +10,8 @@ use crate::scenario::model::{Rule, Scenario};
 use super::build::finding;
 use super::condition::{Condition, Node};
 use super::space::{RemoveKind, Space};
-use super::walk::{Constraint, Effect, Found, TooLarge, Tally, Walk};
-use super::{Exclusion, Options, constraints, rule_kinds, rules};
+use super::walk::{Constraint, Effect, Found, Tally, TooLarge, Walk};
+use super::{Exclusion, constraints, rule_kinds, rules};
 
 /// What was found out on the way.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Checked {
     pub(super) rule_cases: Vec<u64>,
 }
 
-pub(super) fn check(scenario: &Scenario, spaces: &[Space], options: Options, out: &mut Vec<Diagnostic>) -> Checked {
+pub(super) fn check(scenario: &Scenario, spaces: &[Space], strict_rules: bool, out: &mut Vec<Diagnostic>) -> Checked {
     let kinds = rule_kinds(scenario);
     let mut pending = contradicting(&scenario.rules);
     let mut checked = Checked { rule_cases: vec![0; scenario.rules.len()], ..Checked::default() };
@@ -30,9 +30,12 @@ pub(super) fn check(scenario: &Scenario, spaces: &[Space], options: Options, out
     for space in spaces {
         let constraints = constraints(space);
         let walk = Walk::new(space, &constraints, &kinds).with_conflicts(pending.clone());
-        let Ok((tally, found)) = walk.run() else {
-            too_large(space, out);
-            return checked;
+        let (tally, found) = match walk.run() {
+            Ok(counted) => counted,
+            Err(TooLarge) => {
+                out.push(too_large(space));
+                return checked;
+            }
         };
         per_block[space.block].add(tally);
         checked.total.add(tally);
@@ -46,15 +49,14 @@ pub(super) fn check(scenario: &Scenario, spaces: &[Space], options: Options, out
         }
         removed(scenario, space, &found, &mut checked, out);
     }
-    for (block, tally) in per_block.iter().enumerate().filter(|(_, tally)| tally.cases == 0) {
-        let _ = tally;
+    for (block, _) in per_block.iter().enumerate().filter(|(_, tally)| tally.cases == 0) {
         empty(scenario, block, spaces, &checked, out);
     }
     // Where nothing is left, that no rule matches says nothing.
     if checked.total.cases > 0 {
         for (number, rule) in scenario.rules.iter().enumerate() {
             if checked.rule_cases[number] == 0 {
-                out.push(unmatched(rule, number, spaces, options));
+                out.push(unmatched(rule, spaces, strict_rules));
             } else if live[number] == 0 {
                 out.push(finding(
                     Severity::Note,
@@ -70,17 +72,17 @@ pub(super) fn check(scenario: &Scenario, spaces: &[Space], options: Options, out
     checked
 }
 
-fn too_large(space: &Space, out: &mut Vec<Diagnostic>) {
-    let TooLarge = TooLarge;
-    let sizes = space.dims.iter().map(|dim| format!("{} {}", dim.values.len(), dim.axis)).collect::<Vec<_>>().join(" × ");
-    out.push(finding(
+fn too_large(space: &Space) -> Diagnostic {
+    let sizes =
+        space.dims.iter().map(|dim| format!("{} {}", dim.values.len(), dim.axis)).collect::<Vec<_>>().join(" × ");
+    finding(
         Severity::Error,
         "plan-too-large",
         space.span,
         "this product",
         format!("a block of the matrix is too large to be counted: {sizes}"),
         Some("split it into blocks, or leave axes out".into()),
-    ));
+    )
 }
 
 /// Bit `j` of row `i`: rules `i < j` expect different things and can be in force together.
@@ -97,16 +99,19 @@ fn contradicting(rules: &[Rule]) -> Vec<Vec<u64>> {
 }
 
 fn contradiction(a: &Rule, b: &Rule, case: &str) -> Diagnostic {
-    let label = |rule: &Rule| {
-        let at = rule.at.map(|phase| format!(" at {}", format!("{phase:?}").to_lowercase())).unwrap_or_default();
-        Label { span: rule.span, text: format!("`{}` expects {}{at}", rule.id, rules::outcome_name(rule)) }
+    let label = |rule: &Rule| Label {
+        span: rule.span,
+        text: format!("`{}` expects {}", rule.id, rules::outcome_in_words(rule)),
     };
     Diagnostic {
         code: "contradicting-rules",
         severity: Severity::Error,
         message: format!("rules `{}` and `{}` expect different things of `{case}`", a.id, b.id),
         labels: vec![label(b), label(a)],
-        help: Some("narrow one `when`, or give both the same outcome, phase and match, or `versions` that exclude each other".into()),
+        help: Some(
+            "narrow one `when`, or give both the same outcome, phase and match, or `versions` that exclude each other"
+                .into(),
+        ),
     }
 }
 
@@ -114,14 +119,20 @@ fn contradiction(a: &Rule, b: &Rule, case: &str) -> Diagnostic {
 fn removed(scenario: &Scenario, space: &Space, found: &Found, checked: &mut Checked, out: &mut Vec<Diagnostic>) {
     for (number, remove) in space.removes.iter().enumerate() {
         let cases = found.removed.get(number).copied().unwrap_or(0);
-        if remove.kind == RemoveKind::Exclude && cases == 0 && first_row(space, &[Constraint { node: &remove.node, effect: Effect::Keep }]).is_none() {
+        if remove.kind == RemoveKind::Exclude
+            && cases == 0
+            && first_row(space, &[Constraint { node: &remove.node, effect: Effect::Keep }]).is_none()
+        {
             out.push(finding(
                 Severity::Warning,
                 "exclude-matches-nothing",
                 remove.span,
                 "no row of the block",
                 format!("an `exclude` matches no row: `{}`", remove.text),
-                Some(culprits(&remove.node, &[space], None).unwrap_or_else(|| "remove it".into())),
+                Some(match remove.node {
+                    Node::Constant(_) => "the block does not have what it names: remove it".into(),
+                    _ => "remove it".into(),
+                }),
             ));
         }
         if cases > 0 || remove.kind == RemoveKind::Exclude {
@@ -130,7 +141,10 @@ fn removed(scenario: &Scenario, space: &Space, found: &Found, checked: &mut Chec
                 block: space.block_name.clone(),
                 text: remove.text.clone(),
                 reason: remove.reason.clone(),
-                place: remove.span.filter(|span| scenario.sources.get(span.source).is_some()).map(|span| scenario.sources.place(span)),
+                place: remove
+                    .span
+                    .filter(|span| scenario.sources.get(span.source).is_some())
+                    .map(|span| scenario.sources.place(span)),
                 cases,
             });
         }
@@ -147,7 +161,10 @@ fn empty(scenario: &Scenario, block: usize, spaces: &[Space], checked: &Checked,
     let mut labels = Vec::new();
     for remove in spaces.iter().filter(|space| space.block == block).flat_map(|space| &space.removes) {
         let place = remove.span.filter(|span| scenario.sources.get(span.source).is_some());
-        let taken = checked.exclusions.iter().find(|exclusion| exclusion.text == remove.text && exclusion.reason == remove.reason);
+        let taken = checked
+            .exclusions
+            .iter()
+            .find(|exclusion| exclusion.text == remove.text && exclusion.reason == remove.reason);
         if let (Some(span), Some(exclusion)) = (place, taken)
             && exclusion.cases > 0
         {
@@ -155,7 +172,8 @@ fn empty(scenario: &Scenario, block: usize, spaces: &[Space], checked: &Checked,
             labels.push(Label { span, text: format!("leaves out {rows}: {}", remove.reason) });
         }
     }
-    let name = scenario.blocks[block].name.as_ref().map_or_else(|| "the matrix".to_owned(), |name| format!("block `{name}`"));
+    let name =
+        scenario.blocks[block].name.as_ref().map_or_else(|| "the matrix".to_owned(), |name| format!("block `{name}`"));
     out.push(Diagnostic {
         code: "empty-matrix",
         severity: Severity::Error,
@@ -165,10 +183,9 @@ fn empty(scenario: &Scenario, block: usize, spaces: &[Space], checked: &Checked,
     });
 }
 
-fn unmatched(rule: &Rule, _number: usize, spaces: &[Space], options: Options) -> Diagnostic {
-    let severity = if rule.included && !options.strict_rules { Severity::Note } else { Severity::Error };
-    let all: Vec<&Space> = spaces.iter().collect();
-    let why = culprits_of(rule, &all);
+fn unmatched(rule: &Rule, spaces: &[Space], strict_rules: bool) -> Diagnostic {
+    let severity = if rule.included && !strict_rules { Severity::Note } else { Severity::Error };
+    let why = culprits(rule, spaces);
     finding(
         severity,
         "rule-matches-nothing",
@@ -180,7 +197,7 @@ fn unmatched(rule: &Rule, _number: usize, spaces: &[Space], options: Options) ->
 }
 
 /// Which parts of a rule's `when` match nothing by themselves.
-fn culprits_of(rule: &Rule, spaces: &[&Space]) -> Option<String> {
+fn culprits(rule: &Rule, spaces: &[Space]) -> Option<String> {
     let parts: Vec<&Ast> = match rule.when.ast() {
         Ast::And(members) => members.iter().collect(),
         other => vec![other],
@@ -191,8 +208,12 @@ fn culprits_of(rule: &Rule, spaces: &[&Space]) -> Option<String> {
             let condition = Condition::Expr(Arc::new(rule.when.part(part)));
             !spaces.iter().any(|space| {
                 let node = condition.compile(space);
-                let mut constraints: Vec<Constraint<'_>> =
-                    space.removes.iter().enumerate().map(|(number, remove)| Constraint { node: &remove.node, effect: Effect::Remove(number) }).collect();
+                let mut constraints: Vec<Constraint<'_>> = space
+                    .removes
+                    .iter()
+                    .enumerate()
+                    .map(|(number, remove)| Constraint { node: &remove.node, effect: Effect::Remove(number) })
+                    .collect();
                 constraints.push(Constraint { node: &node, effect: Effect::Keep });
                 first_row(space, &constraints).is_some()
             })
@@ -200,8 +221,4 @@ fn culprits_of(rule: &Rule, spaces: &[&Space]) -> Option<String> {
         .map(|part| format!("`{part}`"))
         .collect();
     if alone.is_empty() { None } else { Some(format!("no case has {}", alone.join(" or "))) }
-}
-
-fn culprits(node: &Node, _spaces: &[&Space], _rule: Option<&Rule>) -> Option<String> {
-    matches!(node, Node::Constant(false)).then(|| "the block does not have what it names: remove it".to_owned())
 }

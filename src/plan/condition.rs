@@ -91,7 +91,9 @@ impl Condition {
     pub(super) fn compile(&self, space: &Space) -> Node {
         match self {
             Self::Expr(expr) => compile_ast(expr.ast(), space),
-            Self::OneOf(axis, names) => space.atom(axis, |value| value.is_some_and(|value| names.contains(&value.name))),
+            Self::OneOf(axis, names) => {
+                space.atom(axis, |value| value.is_some_and(|value| names.contains(&value.name)))
+            }
             Self::Unset(axis) => space.atom(axis, |value| value.is_none()),
             Self::OnlyAxes(axes) => {
                 let others = space.dims.iter().filter(|dim| !axes.contains(&dim.axis));
@@ -126,7 +128,8 @@ fn compile_comparison(comparison: &Comparison, space: &Space) -> Node {
     let dim = space.dims.iter().find(|dim| dim.axis == comparison.subject());
     let Some(dim) = dim else { return Node::Constant(comparison.holds(None)) };
     match comparison.fact() {
-        None => space.atom(&dim.axis, |value| comparison.holds(value.map(|value| Value::String(value.name.clone())).as_ref())),
+        None => space
+            .atom(&dim.axis, |value| comparison.holds(value.map(|value| Value::String(value.name.clone())).as_ref())),
         Some(fact) => space.atom(&dim.axis, |value| comparison.holds(value.and_then(|value| value.facts.get(fact)))),
     }
 }
@@ -198,7 +201,13 @@ impl Node {
             Self::Not(inner) => inner.eval(space, row).map(|value| !value),
             Self::And(members) => decide(members, space, row, false),
             Self::Or(members) => decide(members, space, row, true),
-            Self::Pick(pick) => if row.contains(&UNBOUND) { None } else { Some(pick.picks(space, row)) },
+            Self::Pick(pick) => {
+                if row.contains(&UNBOUND) {
+                    None
+                } else {
+                    Some(pick.picks(space, row))
+                }
+            }
         }
     }
 
@@ -211,9 +220,21 @@ impl Node {
     /// of the values for which it holds, limited to `valid`.
     pub(super) fn mask(&self, space: &Space, row: &mut [Index], dim: usize, word: usize, valid: u64) -> u64 {
         match self {
-            Self::Constant(value) => if *value { valid } else { 0 },
+            Self::Constant(value) => {
+                if *value {
+                    valid
+                } else {
+                    0
+                }
+            }
             Self::Atom(own, bits) if *own == dim => bits.get(word).copied().unwrap_or(0) & valid,
-            Self::Atom(own, bits) => if has_bit(bits, row[*own]) { valid } else { 0 },
+            Self::Atom(own, bits) => {
+                if has_bit(bits, row[*own]) {
+                    valid
+                } else {
+                    0
+                }
+            }
             Self::Not(inner) => valid & !inner.mask(space, row, dim, word, valid),
             Self::And(members) => {
                 let mut left = valid;

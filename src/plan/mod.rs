@@ -24,7 +24,6 @@ mod space;
 mod walk;
 mod why;
 
-
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -38,9 +37,9 @@ use crate::outcome::Expected;
 use crate::scenario::model::{Rule, Scenario};
 
 pub use capability::Missing;
-pub use case::{Case, Disposition};
+pub use case::{Case, Disposition, Lacking};
 pub use cases::Cases;
-pub use rules::{Conflict, VoidRule};
+pub use rules::{Conflict, VoidRule, outcome_in_words};
 pub use select::{Selection, Shard};
 pub use space::RemoveKind;
 pub use why::{Why, WhyAsk, WhyAxis, WhyConstraint, WhyRule};
@@ -59,17 +58,11 @@ pub struct Plan {
 struct Inner {
     scenario: Arc<Scenario>,
     spaces: Vec<Space>,
+    domain: Domain,
     total: Tally,
     exclusions: Vec<Exclusion>,
     /// Cases per rule.
     rule_cases: Vec<u64>,
-}
-
-/// How strict a plan is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
-    /// `--strict-rules`: a rule that matches no case is an error in included files too.
-    pub strict_rules: bool,
 }
 
 /// Cases by what becomes of them.
@@ -115,33 +108,27 @@ pub struct Exclusion {
 }
 
 impl Plan {
-    /// Plans with the default [`Options`].
-    ///
-    /// # Errors
-    /// See [`Self::with_options`].
-    pub fn new(scenario: Arc<Scenario>) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        Self::with_options(scenario, Options::default())
-    }
-
-    /// Plans, and gives warnings and notes beside the plan.
+    /// Plans, and gives warnings and notes beside the plan. With `strict_rules`, a rule that
+    /// matches no case is an error in included files too.
     ///
     /// # Errors
     /// A block that leaves no case, axes whose applicability is circular, `include` rows without
     /// meaning, rules that match no case (of the scenario's own file, or with `strict_rules`),
     /// rules that contradict each other on a case, a product too large to be counted.
-    pub fn with_options(scenario: Arc<Scenario>, options: Options) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    pub fn new(scenario: Arc<Scenario>, strict_rules: bool) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut out = Vec::new();
         let spaces = build::spaces(&scenario, &mut out);
         let failed = |out: &[Diagnostic]| out.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
         if failed(&out) {
             return Err(out);
         }
-        let checked = checks::check(&scenario, &spaces, options, &mut out);
+        let checked = checks::check(&scenario, &spaces, strict_rules, &mut out);
         if failed(&out) {
             return Err(out);
         }
         let checks::Checked { total, exclusions, rule_cases } = checked;
-        Ok((Self { inner: Arc::new(Inner { scenario, spaces, total, exclusions, rule_cases }) }, out))
+        let domain = domain(&scenario);
+        Ok((Self { inner: Arc::new(Inner { scenario, spaces, domain, total, exclusions, rule_cases }) }, out))
     }
 
     /// What it was made from.
@@ -152,21 +139,8 @@ impl Plan {
 
     /// What `--filter` can be about.
     #[must_use]
-    pub fn domain(&self) -> Domain {
-        let scenario = self.scenario();
-        let mut domain = Domain::of(
-            &scenario.peers,
-            &scenario.services,
-            scenario.scripts.keys().map(String::as_str),
-            scenario.blocks.iter().filter_map(|block| block.name.as_deref()),
-            scenario.blocks.iter().flat_map(|block| &block.axes),
-        );
-        for row in scenario.blocks.iter().flat_map(|block| &block.include) {
-            for (axis, value) in &row.values {
-                domain.axis_value(axis, value);
-            }
-        }
-        domain
+    pub fn domain(&self) -> &Domain {
+        &self.inner.domain
     }
 
     /// The selected cases in plan order, one at a time.
@@ -210,9 +184,9 @@ impl Plan {
     /// The rules that are about a case, whatever their versions, in the order of the scenario.
     #[must_use]
     pub fn rules_for(&self, case: &Case) -> Vec<&Rule> {
-        let space = case.space();
+        let space = self.space(case);
         let nodes = space.rules.iter().zip(&self.scenario().rules);
-        nodes.filter(|(node, _)| node.holds(space, case.row())).map(|(_, rule)| rule).collect()
+        nodes.filter(|(node, _)| node.holds(space, &case.row)).map(|(_, rule)| rule).collect()
     }
 
     /// What is expected of a case, given the versions of its peers: `versions(peer, component)`,
@@ -222,21 +196,16 @@ impl Plan {
     /// # Errors
     /// Two rules in force that expect different outcomes. [`Self::new`] has already refused those
     /// that could be, so this is for callers that take no chances.
-    pub fn expected(
-        &self,
-        case: &Case,
-        versions: &dyn Fn(&str, &str) -> Option<String>,
-    ) -> Result<Expected, Conflict> {
-        if let Disposition::Unsupported(missing) = case.disposition() {
-            let reason = missing.iter().map(|missing| missing.reason.as_str()).collect::<Vec<_>>().join("; ");
-            return Ok(Expected::Unsupported { rule: None, reason });
+    pub fn expected(&self, case: &Case, versions: &dyn Fn(&str, &str) -> Option<String>) -> Result<Expected, Conflict> {
+        if let Disposition::Unsupported(lacking) = self.disposition(case) {
+            return Ok(Expected::Unsupported { rule: None, reason: lacking.to_string() });
         }
         let mut rules = self.rules_for(case);
-        rules.retain(|rule| rules::void(rule, |role| case.peer_of(role), versions).is_none());
+        rules.retain(|rule| rules::void(rule, |role| self.peer_of(case, role), versions).is_none());
         let Some((first, others)) = rules.split_first() else { return Ok(Expected::Passed) };
         match others.iter().find(|other| !rules::agree(first, other)) {
             None => Ok(rules::expected(first)),
-            Some(other) => Err(Conflict { first: first.id.clone(), second: other.id.clone(), case: case.id() }),
+            Some(other) => Err(Conflict { first: first.id.clone(), second: other.id.clone(), case: self.id(case) }),
         }
     }
 
@@ -246,7 +215,7 @@ impl Plan {
         let rules = self.rules_for(case).into_iter();
         rules
             .filter_map(|rule| {
-                let reason = rules::void(rule, |role| case.peer_of(role), versions)?;
+                let reason = rules::void(rule, |role| self.peer_of(case, role), versions)?;
                 Some(VoidRule { rule: rule.id.clone(), reason })
             })
             .collect()
@@ -260,9 +229,11 @@ impl Plan {
         for space in &self.inner.spaces {
             let _ = write!(text, "space {:?} {:?} {:?}\n", space.scenario, space.block_name, space.include);
             for dim in &space.dims {
-                let _ = write!(text, "axis {:?} {:?}\n", dim.axis, dim.condition.as_ref().map(|condition| &condition.text));
+                let _ =
+                    write!(text, "axis {:?} {:?}\n", dim.axis, dim.condition.as_ref().map(|condition| &condition.text));
                 for value in &dim.values {
-                    let _ = write!(text, "value {:?} {:?} {:?} {:?}\n", value.name, value.means, value.facts, value.files);
+                    let _ =
+                        write!(text, "value {:?} {:?} {:?} {:?}\n", value.name, value.means, value.facts, value.files);
                 }
             }
             for remove in &space.removes {
@@ -276,9 +247,15 @@ impl Plan {
                 let message = expect.message.as_ref().map(|spanned| &spanned.value);
                 let value = expect.value.as_ref().map(|spanned| &spanned.value);
                 let code = expect.code.as_ref().map(|spanned| &spanned.value);
-                let texts = [&expect.status_text, &expect.stdout, &expect.stderr].map(|text| text.as_ref().map(|text| &text.value));
-                let checks: Vec<_> = step.checks.iter().map(|check| (&check.id, &check.path, &check.expected)).collect();
-                let _ = write!(text, "step {:?} {:?} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}\n", step.id, step.op, step.capture);
+                let texts = [&expect.status_text, &expect.stdout, &expect.stderr]
+                    .map(|text| text.as_ref().map(|text| &text.value));
+                let checks: Vec<_> =
+                    step.checks.iter().map(|check| (&check.id, &check.path, &check.expected)).collect();
+                let _ = write!(
+                    text,
+                    "step {:?} {:?} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}\n",
+                    step.id, step.op, step.capture
+                );
             }
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
@@ -295,7 +272,11 @@ impl Plan {
 
 /// Everything that is asked of the rows of a space, but for its rules.
 fn constraints(space: &Space) -> Vec<Constraint<'_>> {
-    let removes = space.removes.iter().enumerate().map(|(number, remove)| Constraint { node: &remove.node, effect: Effect::Remove(number) });
+    let removes = space
+        .removes
+        .iter()
+        .enumerate()
+        .map(|(number, remove)| Constraint { node: &remove.node, effect: Effect::Remove(number) });
     let unsupported = space.unsupported.iter().map(|node| Constraint { node, effect: Effect::Unsupported });
     let rules = space.rules.iter().enumerate().map(|(number, node)| Constraint { node, effect: Effect::Rule(number) });
     removes.chain(unsupported).chain(rules).collect()
@@ -304,4 +285,20 @@ fn constraints(space: &Space) -> Vec<Constraint<'_>> {
 fn rule_kinds(scenario: &Scenario) -> Vec<RuleKind> {
     let unsupported = |rule: &Rule| rule.outcome == crate::scenario::model::RuleOutcome::Unsupported;
     scenario.rules.iter().map(|rule| RuleKind { unsupported: unsupported(rule) }).collect()
+}
+
+fn domain(scenario: &Scenario) -> Domain {
+    let mut domain = Domain::of(
+        &scenario.peers,
+        &scenario.services,
+        scenario.scripts.keys().map(String::as_str),
+        scenario.blocks.iter().filter_map(|block| block.name.as_deref()),
+        scenario.blocks.iter().flat_map(|block| &block.axes),
+    );
+    for row in scenario.blocks.iter().flat_map(|block| &block.include) {
+        for (axis, value) in &row.values {
+            domain.axis_value(axis, value);
+        }
+    }
+    domain
 }

@@ -136,11 +136,13 @@ pub(super) fn expected(rule: &Rule) -> Expected {
     }
 }
 
-/// An outcome as written in a scenario.
-pub(super) fn outcome_name(rule: &Rule) -> String {
+/// What a rule expects, in words: `failed at tls`, `not-effective key`.
+#[must_use]
+pub fn outcome_in_words(rule: &Rule) -> String {
+    let at = rule.at.map(|phase| format!(" at {}", format!("{phase:?}").to_lowercase())).unwrap_or_default();
     match &rule.outcome {
-        RuleOutcome::Failed => "failed".to_owned(),
-        RuleOutcome::FailedOrPassed => "failed or passed".to_owned(),
+        RuleOutcome::Failed => format!("failed{at}"),
+        RuleOutcome::FailedOrPassed => format!("failed{at} or passed"),
         RuleOutcome::NotEffective { fact } => format!("not-effective {fact}"),
         RuleOutcome::Unsupported => "unsupported".to_owned(),
     }
@@ -167,7 +169,10 @@ mod tests {
 
     #[test]
     fn ranges_are_those_of_the_crate_that_matches() {
-        let texts = ["=1.2.3", "=1.2", "=1", ">1.2.3", ">1.2", ">1", ">=1.2", "<1.2.3", "<1", "<=1.2.3", "<=1.2", "<=1", "~1", "~1.2", "~1.2.3", "^1", "^1.2.3", "^0", "^0.0", "^0.0.3", "^0.2", "^0.2.3", "1.*", "1.2.*"];
+        let texts = [
+            "=1.2.3", "=1.2", "=1", ">1.2.3", ">1.2", ">1", ">=1.2", "<1.2.3", "<1", "<=1.2.3", "<=1.2", "<=1", "~1",
+            "~1.2", "~1.2.3", "^1", "^1.2.3", "^0", "^0.0", "^0.0.3", "^0.2", "^0.2.3", "1.*", "1.2.*",
+        ];
         for text in texts {
             let requirement = VersionReq::parse(text).unwrap();
             let (from, below) = range(&requirement.comparators[0]);
@@ -185,7 +190,14 @@ mod tests {
 
     #[test]
     fn versions_as_printed() {
-        for (text, version) in [("1.85.1", "1.85.1"), ("v1.8.0", "1.8.0"), ("go1.25", "1.25.0"), ("1.86.0rc1", "1.86.0"), ("Python 3.13.2\n", "3.13.2"), ("1.2.3.4", "1.2.3")] {
+        for (text, version) in [
+            ("1.85.1", "1.85.1"),
+            ("v1.8.0", "1.8.0"),
+            ("go1.25", "1.25.0"),
+            ("1.86.0rc1", "1.86.0"),
+            ("Python 3.13.2\n", "3.13.2"),
+            ("1.2.3.4", "1.2.3"),
+        ] {
             assert_eq!(release(text), Some(Version::parse(version).unwrap()), "{text}");
         }
         assert_eq!(release("unknown"), None);

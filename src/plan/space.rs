@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::axis::values::TlsFiles;
 use crate::diag::Span;
 use crate::filter::Expr;
-use crate::scenario::model::{Affects, AxisValue, Scenario};
+use crate::scenario::model::{Affects, AxisValue, Scenario, Script};
 
 use super::condition::{Condition, Dims, Index, Node, UNBOUND, to_index};
 
@@ -68,14 +68,14 @@ impl DimValue {
         }
     }
 
-    pub(super) fn script(name: &str, span: Option<Span>) -> Self {
+    pub(super) fn script(script: &Script) -> Self {
         Self {
-            name: name.to_owned(),
+            name: script.name.clone(),
             facts: BTreeMap::new(),
-            means: name.to_owned(),
+            means: script.name.clone(),
             files: None,
-            span,
-            encoded: encoded(SCRIPT, name),
+            span: Some(script.span),
+            encoded: encoded(SCRIPT, &script.name),
         }
     }
 }
@@ -127,6 +127,8 @@ pub(super) struct Space {
     pub(super) span: Option<Span>,
     /// In plan order: an axis comes after those that its condition names, scripts come last.
     pub(super) dims: Vec<Dim>,
+    /// The values of the last dimension.
+    pub(super) scripts: Vec<Arc<Script>>,
     pub(super) removes: Vec<Remove>,
     /// Rows that a capability is missing for, one condition per axis and role.
     pub(super) unsupported: Vec<Node>,
@@ -254,7 +256,10 @@ impl Space {
 
 /// Names with a sign that has a meaning in ids are quoted there, so that ids stay unique.
 fn label(id: &mut String, name: &str) {
-    if name.is_empty() || name.contains(|c: char| matches!(c, ',' | '=' | '[' | ']' | '"' | '/') || c.is_whitespace() || c.is_control()) {
+    if name.is_empty()
+        || name
+            .contains(|c: char| matches!(c, ',' | '=' | '[' | ']' | '"' | '/') || c.is_whitespace() || c.is_control())
+    {
         let _ = write!(id, "{name:?}");
     } else {
         id.push_str(name);

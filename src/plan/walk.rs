@@ -189,7 +189,8 @@ impl<'a> Walk<'a> {
             }
             match (self.constraints[number].node.eval(self.space, &self.row), effect) {
                 (None, _) => self.open.push(self.open[position]),
-                (Some(true), Effect::Keep) | (Some(false), Effect::Remove(_) | Effect::Unsupported | Effect::Rule(_)) => {}
+                (Some(true), Effect::Keep)
+                | (Some(false), Effect::Remove(_) | Effect::Unsupported | Effect::Rule(_)) => {}
                 (Some(true), Effect::Unsupported) => on = On { missing: true, unsupported: true, ..on },
                 (Some(true), Effect::Rule(rule)) => {
                     self.on_rules.push(rule);
@@ -232,8 +233,11 @@ impl<'a> Walk<'a> {
         if self.done() {
             return Tally::default();
         }
-        let open = self.open[from..to].iter().fold(Dims::default(), |all, number| all.union(self.dims[*number as usize]));
-        if from == to && let Some(rows) = self.rows_below(depth) {
+        let open =
+            self.open[from..to].iter().fold(Dims::default(), |all, number| all.union(self.dims[*number as usize]));
+        if from == to
+            && let Some(rows) = self.rows_below(depth)
+        {
             return self.bulk(rows, on);
         }
         let Some(dim) = self.order.get(depth).copied() else {
@@ -243,7 +247,7 @@ impl<'a> Walk<'a> {
         if self.space.dims[dim].applies.eval(self.space, &self.row) == Some(false) {
             return self.bind(depth, dim, self.space.unset(dim), from, to, on);
         }
-        if open.without(Dims::default()).within(self.bound(depth).union(Dims::one(dim)))
+        if open.within(self.bound(depth).union(Dims::one(dim)))
             && let Some(tail) = self.rows_below(depth + 1)
         {
             return self.decide_values(dim, tail, from, to, on);
@@ -352,7 +356,9 @@ impl<'a> Walk<'a> {
             for position in from..to {
                 let constraint = &self.constraints[self.open[position] as usize];
                 match constraint.effect {
-                    Effect::Unsupported => missing |= constraint.node.mask(self.space, &mut self.row, dim, word, cases & !missing),
+                    Effect::Unsupported => {
+                        missing |= constraint.node.mask(self.space, &mut self.row, dim, word, cases & !missing)
+                    }
                     Effect::Rule(rule) => {
                         let values = constraint.node.mask(self.space, &mut self.row, dim, word, cases);
                         if values != 0 {
@@ -365,7 +371,11 @@ impl<'a> Walk<'a> {
             let mut unsupported = missing | if on.unsupported { cases } else { 0 };
             let mut known = if on.known { cases } else { 0 };
             for (rule, values) in &matching {
-                if self.rules[*rule].unsupported { unsupported |= values } else { known |= values }
+                if self.rules[*rule].unsupported {
+                    unsupported |= values
+                } else {
+                    known |= values
+                }
                 self.count_rule(*rule, rows(*values), rows(values & !missing));
             }
             tally.add(Tally {
@@ -374,7 +384,9 @@ impl<'a> Walk<'a> {
                 unsupported: rows(unsupported),
                 known: rows(known & !unsupported),
             });
-            let bind = |values: u64| move |row: &mut [Index]| row[dim] = to_index(word * 64 + values.trailing_zeros() as usize);
+            let bind = |values: u64| {
+                move |row: &mut [Index]| row[dim] = to_index(word * 64 + values.trailing_zeros() as usize)
+            };
             self.note_first(bind(cases));
             self.note_conflicts(&matching, cases & !missing, bind);
         }

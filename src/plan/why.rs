@@ -115,9 +115,9 @@ pub struct WhyRule {
     pub place: Place,
 }
 
-pub(super) fn why(case: &Case) -> Why {
-    let mut why = explain(case.plan(), case.space(), case.row());
-    why.disposition = Some(case.disposition());
+pub(super) fn why(plan: &Plan, case: &Case) -> Why {
+    let mut why = explain(plan, plan.space(case), &case.row);
+    why.disposition = Some(plan.disposition(case));
     why
 }
 
@@ -138,13 +138,17 @@ fn row_of_id(space: &Space, id: &str) -> Option<Vec<Index>> {
     let mut wanted = vec![(SCRIPT, id.strip_prefix(&*space.scenario)?.strip_prefix('/')?.split_once('[')?.0)];
     let inside = id.split_once('[')?.1.strip_suffix(']')?;
     wanted.extend(inside.split(',').filter_map(|part| part.split_once('=')));
-    let condition = wanted.into_iter().map(|(axis, value)| Condition::OneOf(axis.to_owned(), vec![value.to_owned()])).collect();
+    let condition =
+        wanted.into_iter().map(|(axis, value)| Condition::OneOf(axis.to_owned(), vec![value.to_owned()])).collect();
     let keep = Condition::All(condition).compile(space);
-    super::checks::first_row(space, &[super::Constraint { node: &keep, effect: super::Effect::Keep }]).filter(|row| space.id(row) == id)
+    super::checks::first_row(space, &[super::Constraint { node: &keep, effect: super::Effect::Keep }])
+        .filter(|row| space.id(row) == id)
 }
 
 fn explain(plan: &Plan, space: &Space, row: &[Index]) -> Why {
-    let place = |span: Option<Span>| span.filter(|span| plan.scenario().sources.get(span.source).is_some()).map(|span| plan.place(span));
+    let place = |span: Option<Span>| {
+        span.filter(|span| plan.scenario().sources.get(span.source).is_some()).map(|span| plan.place(span))
+    };
     let axes = space.dims.iter().enumerate().map(|(at, dim)| {
         let value = space.value(row, at);
         WhyAxis {
@@ -182,8 +186,12 @@ fn explain(plan: &Plan, space: &Space, row: &[Index]) -> Why {
             .map(|(_, rule)| WhyRule {
                 id: rule.id.clone(),
                 when: rule.when.text.clone(),
-                outcome: rules::outcome_name(rule),
-                versions: rule.versions.iter().map(|(component, requirement)| format!("{component} {requirement}")).collect(),
+                outcome: rules::outcome_in_words(rule),
+                versions: rule
+                    .versions
+                    .iter()
+                    .map(|(component, requirement)| format!("{component} {requirement}"))
+                    .collect(),
                 reason: rule.reason.clone(),
                 place: plan.place(rule.span),
             })
@@ -197,7 +205,8 @@ fn unmet(expr: &Expr, space: &Space, row: &[Index]) -> Vec<String> {
         Ast::And(members) => members.iter().collect(),
         other => vec![other],
     };
-    let parts = parts.into_iter().filter(|part| !Condition::Expr(Arc::new(expr.part(part))).compile(space).holds(space, row));
+    let parts =
+        parts.into_iter().filter(|part| !Condition::Expr(Arc::new(expr.part(part))).compile(space).holds(space, row));
     parts.map(ToString::to_string).collect()
 }
 
@@ -207,7 +216,11 @@ fn asks(plan: &Plan, space: &Space, row: &[Index]) -> Vec<WhyAsk> {
     for (ask, lacking) in asker.asks(space, row) {
         for role in roles(ask.needs) {
             let peer = space.value_of(row, role.name()).map_or("unset", |value| value.name.as_str());
-            let (provided_by, span) = if lacking.contains(role) { (None, None) } else { provider(plan, *role, peer, &ask.capability, space, row) };
+            let (provided_by, span) = if lacking.contains(role) {
+                (None, None)
+            } else {
+                provider(plan, *role, peer, &ask.capability, space, row)
+            };
             out.push(WhyAsk {
                 axis: ask.axis.clone(),
                 capability: ask.capability.clone(),
@@ -221,14 +234,23 @@ fn asks(plan: &Plan, space: &Space, row: &[Index]) -> Vec<WhyAsk> {
     out
 }
 
-fn provider(plan: &Plan, role: Role, peer: &str, capability: &str, space: &Space, row: &[Index]) -> (Option<String>, Option<Span>) {
+fn provider(
+    plan: &Plan,
+    role: Role,
+    peer: &str,
+    capability: &str,
+    space: &Space,
+    row: &[Index],
+) -> (Option<String>, Option<Span>) {
     let asker = plan.asker();
     match asker.support(role, peer, capability) {
         Support::No => (None, None),
         Support::Yes(None) => (Some("a client without named services".to_owned()), None),
         Support::Yes(Some(own)) => (Some(own.name.clone()), Some(own.span)),
         Support::When(conditions) => {
-            let met = conditions.into_iter().find(|(_, when)| Condition::Expr(Arc::clone(when)).compile(space).holds(space, row));
+            let met = conditions
+                .into_iter()
+                .find(|(_, when)| Condition::Expr(Arc::clone(when)).compile(space).holds(space, row));
             met.map_or((None, None), |(own, when)| (Some(format!("{} when {}", own.name, when.text)), Some(own.span)))
         }
     }
