@@ -40,10 +40,28 @@ struct Recipe {
 }
 
 fn comparison(with_texts: bool) -> impl Strategy<Value = String> {
-    let values = || proptest::sample::select(AXES.as_slice()).prop_flat_map(|(axis, values)| (Just(axis), proptest::sample::subsequence(values.to_vec(), 1..=values.len())));
-    let one = (values(), any::<bool>()).prop_map(|((axis, values), equal)| format!("{axis} {} {}", if equal { "==" } else { "!=" }, values[0]));
-    let list = (values(), any::<bool>()).prop_map(|((axis, values), within)| format!("{axis} {} [{}]", if within { "in" } else { "not in" }, values.join(", ")));
-    let facts = proptest::sample::select(vec!["key.bits >= 384", "key.algorithm == rsa", "client.lang == go", "server.name ~ \"*o*\"", "tls == unset", "key != unset", "tls_version > 1.2", "script == absent", "size ~ \"?\""]).prop_map(str::to_owned);
+    let values = || {
+        proptest::sample::select(AXES.as_slice()).prop_flat_map(|(axis, values)| {
+            (Just(axis), proptest::sample::subsequence(values.to_vec(), 1..=values.len()))
+        })
+    };
+    let one = (values(), any::<bool>())
+        .prop_map(|((axis, values), equal)| format!("{axis} {} {}", if equal { "==" } else { "!=" }, values[0]));
+    let list = (values(), any::<bool>()).prop_map(|((axis, values), within)| {
+        format!("{axis} {} [{}]", if within { "in" } else { "not in" }, values.join(", "))
+    });
+    let facts = proptest::sample::select(vec![
+        "key.bits >= 384",
+        "key.algorithm == rsa",
+        "client.lang == go",
+        "server.name ~ \"*o*\"",
+        "tls == unset",
+        "key != unset",
+        "tls_version > 1.2",
+        "script == absent",
+        "size ~ \"?\"",
+    ])
+    .prop_map(str::to_owned);
     let texts = proptest::sample::select(vec!["id ~ \"*client=go*\"", "case.key ~ \"*a*\""]).prop_map(str::to_owned);
     let weight = u32::from(with_texts);
     prop_oneof![4 => one, 3 => list, 3 => facts, weight => texts]
@@ -65,16 +83,40 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         (Just(at), least..=values.len().min(3))
     });
     let block = sizes.collect::<Vec<_>>().prop_map(|sizes| sizes.into_iter().filter(|(_, size)| *size > 0).collect());
-    let capabilities = || proptest::sample::subsequence(vec!["launch.*", "tls.none", "tls.mutual when client == python", "key.p256", "client_key.* when launch == plugin", "kv", "tls_version.1.3", "tls.auto"], 0..8);
+    let capabilities = || {
+        proptest::sample::subsequence(
+            vec![
+                "launch.*",
+                "tls.none",
+                "tls.mutual when client == python",
+                "key.p256",
+                "client_key.* when launch == plugin",
+                "kv",
+                "tls_version.1.3",
+                "tls.auto",
+            ],
+            0..8,
+        )
+    };
     (
         proptest::collection::vec(block, 1..3),
-        proptest::option::of(proptest::sample::select(vec!["size != s", "tls == none or client == go", "size == unset"]).prop_map(str::to_owned)),
+        proptest::option::of(
+            proptest::sample::select(vec!["size != s", "tls == none or client == go", "size == unset"])
+                .prop_map(str::to_owned),
+        ),
         proptest::collection::vec((0_usize..2, expression(false)), 0..4),
         proptest::collection::vec((expression(true), any::<bool>()), 0..4),
         proptest::option::of(expression(false)),
         (capabilities(), capabilities()),
     )
-        .prop_map(|(blocks, color_if, excludes, rules, script_when, provides)| Recipe { blocks, color_if, excludes, rules, script_when, provides })
+        .prop_map(|(blocks, color_if, excludes, rules, script_when, provides)| Recipe {
+            blocks,
+            color_if,
+            excludes,
+            rules,
+            script_when,
+            provides,
+        })
 }
 
 fn scenario(recipe: &Recipe) -> Arc<Scenario> {
@@ -122,26 +164,32 @@ type Row = BTreeMap<String, String>;
 
 struct RowLookup<'a> {
     row: &'a Row,
-    case: Option<&'a Case>,
+    case: Option<(&'a Plan, &'a Case)>,
 }
 
 impl Lookup for RowLookup<'_> {
     fn get(&self, name: &str) -> Option<Value> {
         match (name, self.case) {
-            ("id" | "case.id", case) => return Some(case?.id().into()),
-            ("case.key", case) => return Some(case?.key().into()),
+            ("id" | "case.id", case) => return case.map(|(plan, case)| plan.id(case).into()),
+            ("case.key", case) => return case.map(|(plan, case)| plan.key(case).into()),
             _ => {}
         }
-        let Some((axis, fact)) = name.split_once('.') else { return self.row.get(name).map(|value| value.as_str().into()) };
+        let Some((axis, fact)) = name.split_once('.') else {
+            return self.row.get(name).map(|value| value.as_str().into());
+        };
         let value = self.row.get(axis)?;
         match (axis, fact) {
             ("client" | "server", _) => Some(value.as_str().into()),
-            _ => soupscen::axis::find_value(axis, value)?.facts.iter().find(|(name, _)| *name == fact).map(|(_, fact)| fact.to_json()),
+            _ => soupscen::axis::find_value(axis, value)?
+                .facts
+                .iter()
+                .find(|(name, _)| *name == fact)
+                .map(|(_, fact)| fact.to_json()),
         }
     }
 }
 
-fn holds(expr: &Expr, row: &Row, case: Option<&Case>) -> bool {
+fn holds(expr: &Expr, row: &Row, case: Option<(&Plan, &Case)>) -> bool {
     expr.eval(&RowLookup { row, case })
 }
 
@@ -160,7 +208,10 @@ fn expand(scenario: &Scenario) -> Vec<Row> {
                     if axis.applies.as_ref().is_some_and(|applies| !holds(applies, &row, None)) {
                         return vec![row];
                     }
-                    axis.values.iter().map(|value| row.clone().into_iter().chain([(axis.name.clone(), value.name.clone())]).collect()).collect()
+                    axis.values
+                        .iter()
+                        .map(|value| row.clone().into_iter().chain([(axis.name.clone(), value.name.clone())]).collect())
+                        .collect()
                 })
                 .collect();
         }
@@ -181,13 +232,13 @@ fn expand(scenario: &Scenario) -> Vec<Row> {
     out
 }
 
-fn row_of(case: &Case) -> Row {
-    case.axes().into_iter().chain([("script".to_owned(), case.script_name().to_owned())]).collect()
+fn row_of(plan: &Plan, case: &Case) -> Row {
+    plan.axes(case).into_iter().chain([("script".to_owned(), plan.script(case).name.clone())]).collect()
 }
 
 fn planned(recipe: &Recipe) -> Option<(Arc<Scenario>, Plan)> {
     let scenario = scenario(recipe);
-    let plan = Plan::new(Arc::clone(&scenario)).ok()?.0;
+    let plan = Plan::new(Arc::clone(&scenario), false).ok()?.0;
     Some((scenario, plan))
 }
 
@@ -198,15 +249,15 @@ proptest! {
     fn expansion_is_that_of_the_naive_model(recipe in recipe()) {
         let scenario = scenario(&recipe);
         let naive: BTreeSet<Row> = expand(&scenario).into_iter().collect();
-        match Plan::new(Arc::clone(&scenario)) {
+        match Plan::new(Arc::clone(&scenario), false) {
             Ok((plan, _)) => {
                 let cases: Vec<Case> = plan.cases(&Selection::default()).collect();
-                let rows: BTreeSet<Row> = cases.iter().map(row_of).collect();
+                let rows: BTreeSet<Row> = cases.iter().map(|case| row_of(&plan, case)).collect();
                 prop_assert_eq!(rows.len(), cases.len(), "no row twice");
                 prop_assert_eq!(&rows, &naive);
-                prop_assert!(cases.iter().enumerate().all(|(at, case)| case.index() == at as u64));
-                for text in [Case::id as fn(&Case) -> String, Case::key, Case::slug] {
-                    prop_assert_eq!(cases.iter().map(text).collect::<HashSet<_>>().len(), cases.len());
+                prop_assert!(cases.iter().enumerate().all(|(at, case)| case.index == at as u64));
+                for text in [Plan::id as fn(&Plan, &Case) -> String, Plan::key, Plan::slug] {
+                    prop_assert_eq!(cases.iter().map(|case| text(&plan, case)).collect::<HashSet<_>>().len(), cases.len());
                 }
             }
             Err(errors) => {
@@ -227,17 +278,17 @@ proptest! {
         let Some((scenario, plan)) = planned(&recipe) else { return Ok(()) };
         let filter = Arc::new(filter::parse(soupscen::diag::SourceId(7), 0, &filter).unwrap());
         let all: Vec<Case> = plan.cases(&Selection::default()).collect();
-        let wanted: Vec<&Case> = all.iter().filter(|case| holds(&filter, &row_of(case), Some(case))).collect();
+        let wanted: Vec<&Case> = all.iter().filter(|case| holds(&filter, &row_of(&plan, case), Some((&plan, case)))).collect();
         let selection = Selection { filter: Some(Arc::clone(&filter)), ..Selection::default() };
-        let selected: Vec<u64> = plan.cases(&selection).map(|case| case.index()).collect();
-        prop_assert_eq!(&selected, &wanted.iter().map(|case| case.index()).collect::<Vec<_>>());
-        prop_assert_eq!(plan.count(&selection), naive_counts(&scenario, &wanted));
-        prop_assert_eq!(plan.count(&Selection::default()), naive_counts(&scenario, &all.iter().collect::<Vec<_>>()));
+        let selected: Vec<u64> = plan.cases(&selection).map(|case| case.index).collect();
+        prop_assert_eq!(&selected, &wanted.iter().map(|case| case.index).collect::<Vec<_>>());
+        prop_assert_eq!(plan.count(&selection), naive_counts(&scenario, &plan, &wanted));
+        prop_assert_eq!(plan.count(&Selection::default()), naive_counts(&scenario, &plan, &all.iter().collect::<Vec<_>>()));
         for (rule, cases) in plan.rules() {
-            prop_assert_eq!(cases, all.iter().filter(|case| holds(&rule.when, &row_of(case), Some(case))).count() as u64, "{}", rule.when.text);
+            prop_assert_eq!(cases, all.iter().filter(|case| holds(&rule.when, &row_of(&plan, case), Some((&plan, case)))).count() as u64, "{}", rule.when.text);
         }
         for case in &all {
-            prop_assert_eq!(matches!(case.disposition(), Disposition::Unsupported(missing) if !missing.is_empty()), lacks_something(case), "{}", case.id());
+            prop_assert_eq!(matches!(plan.disposition(&case), Disposition::Unsupported(lacking) if !lacking.0.is_empty()), lacks_something(&plan, case), "{}", plan.id(&case));
             // No two rules in force disagree, or the plan would not be.
             prop_assert!(plan.expected(case, &|_, _| None).is_ok());
         }
@@ -252,7 +303,7 @@ proptest! {
             let mut counted = 0;
             for case in plan.cases(&selection) {
                 counted += 1;
-                prop_assert!(seen.insert(case.index()), "{} is in two shards", case.id());
+                prop_assert!(seen.insert(case.index), "{} is in two shards", plan.id(&case));
             }
             prop_assert_eq!(plan.count(&selection).selected, counted);
         }
@@ -265,8 +316,8 @@ proptest! {
         let expr = filter::parse(soupscen::diag::SourceId(7), 0, &text).unwrap();
         let printed = filter::parse(soupscen::diag::SourceId(7), 0, &expr.ast().to_string()).unwrap();
         for case in plan.cases(&Selection::default()).take(20) {
-            let row = row_of(&case);
-            prop_assert_eq!(holds(&expr, &row, Some(&case)), holds(&printed, &row, Some(&case)));
+            let row = row_of(&plan, &case);
+            prop_assert_eq!(holds(&expr, &row, Some((&plan, &case))), holds(&printed, &row, Some((&plan, &case))));
         }
     }
 
@@ -285,19 +336,25 @@ proptest! {
 
 /// Whether something is not provided that a case asks for, by the words of `why`: a version can be
 /// pinned at either end, all else is needed where it is asked.
-fn lacks_something(case: &Case) -> bool {
-    let asks = case.why().asks;
-    let provided = |axis: &str| asks.iter().filter(|ask| ask.axis == axis).map(|ask| ask.provided_by.is_some()).collect::<Vec<_>>();
+fn lacks_something(plan: &Plan, case: &Case) -> bool {
+    let asks = plan.why(case).asks;
+    let provided = |axis: &str| {
+        asks.iter().filter(|ask| ask.axis == axis).map(|ask| ask.provided_by.is_some()).collect::<Vec<_>>()
+    };
     let axes: BTreeSet<&str> = asks.iter().map(|ask| ask.axis.as_str()).collect();
-    axes.into_iter().any(|axis| if axis == "tls_version" { !provided(axis).contains(&true) } else { provided(axis).contains(&false) })
+    axes.into_iter().any(|axis| {
+        if axis == "tls_version" { !provided(axis).contains(&true) } else { provided(axis).contains(&false) }
+    })
 }
 
-fn naive_counts(scenario: &Scenario, cases: &[&Case]) -> Counts {
+fn naive_counts(scenario: &Scenario, plan: &Plan, cases: &[&Case]) -> Counts {
     let mut counts = Counts { selected: cases.len() as u64, ..Counts::default() };
     for case in cases {
-        if case.disposition() == Disposition::Run {
+        if plan.disposition(case) == Disposition::Run {
             counts.run += 1;
-            counts.known += u64::from(scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(case), Some(case))));
+            counts.known += u64::from(
+                scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(&plan, case), Some((&plan, case)))),
+            );
         } else {
             counts.unsupported += 1;
         }
@@ -311,7 +368,12 @@ fn naive_conflict(scenario: &Scenario, rows: &BTreeSet<Row>) -> Option<bool> {
         return None;
     }
     let meet = rows.iter().any(|row| {
-        let outcomes: BTreeSet<String> = scenario.rules.iter().filter(|rule| holds(&rule.when, row, None)).map(|rule| format!("{:?}", rule.outcome)).collect();
+        let outcomes: BTreeSet<String> = scenario
+            .rules
+            .iter()
+            .filter(|rule| holds(&rule.when, row, None))
+            .map(|rule| format!("{:?}", rule.outcome))
+            .collect();
         outcomes.len() > 1
     });
     Some(meet)

@@ -23,7 +23,14 @@ pub struct Draft {
 impl Draft {
     /// A scenario named `kv` with a service `kv` and one block without axes.
     pub fn new() -> Self {
-        let block = Block { name: None, axes: vec![], scripts: vec![], exclude: vec![], include: vec![], isolation: Isolation::Shared };
+        let block = Block {
+            name: None,
+            axes: vec![],
+            scripts: vec![],
+            exclude: vec![],
+            include: vec![],
+            isolation: Isolation::Shared,
+        };
         let second = Duration::from_secs(1);
         let mut draft = Self {
             scenario: Scenario {
@@ -45,7 +52,14 @@ impl Draft {
             text: String::new(),
         };
         let span = draft.line("services: kv");
-        let service = Service { name: "kv".into(), span, service: "proto.KV".into(), files: vec![], import: vec![], ops: IndexMap::new() };
+        let service = Service {
+            name: "kv".into(),
+            span,
+            service: "proto.KV".into(),
+            files: vec![],
+            import: vec![],
+            ops: IndexMap::new(),
+        };
         draft.scenario.services.insert("kv".into(), service);
         draft
     }
@@ -71,7 +85,14 @@ impl Draft {
     pub fn block(&mut self, name: &str) -> &mut Self {
         let scripts = self.block_mut().scripts.clone();
         self.block_mut().name.get_or_insert_with(|| "first".into());
-        let block = Block { name: Some(name.into()), axes: vec![], scripts, exclude: vec![], include: vec![], isolation: Isolation::Shared };
+        let block = Block {
+            name: Some(name.into()),
+            axes: vec![],
+            scripts,
+            exclude: vec![],
+            include: vec![],
+            isolation: Isolation::Shared,
+        };
         self.scenario.blocks.push(block);
         self
     }
@@ -145,7 +166,8 @@ impl Draft {
     pub fn script(&mut self, name: &str, op: Op, when: Option<&str>) -> &mut Self {
         let span = self.line(&format!("script {name}"));
         let when = when.map(|when| self.expr(when));
-        let step = Step { id: "step".into(), op, expect: Expect::default(), capture: IndexMap::new(), checks: vec![], span };
+        let step =
+            Step { id: "step".into(), op, expect: Expect::default(), capture: IndexMap::new(), checks: vec![], span };
         let script = Script { name: name.into(), span, description: None, when, steps: vec![step], isolation: None };
         self.scenario.scripts.insert(name.into(), Arc::new(script));
         for block in &mut self.scenario.blocks {
@@ -215,8 +237,16 @@ impl Draft {
         for block in &mut scenario.blocks {
             if !block.axes.iter().any(|axis| axis.name == "service") {
                 let span = Span { source: SourceId(0), start: 0, end: 12 };
-                let value = AxisValue { name: "kv".into(), facts: BTreeMap::new(), files: None, means: "kv".into(), span };
-                let axis = Axis { name: "service".into(), values: vec![value], applies: None, affects: Affects::Server, effective: EffectivePolicy::Require, span };
+                let value =
+                    AxisValue { name: "kv".into(), facts: BTreeMap::new(), files: None, means: "kv".into(), span };
+                let axis = Axis {
+                    name: "service".into(),
+                    values: vec![value],
+                    applies: None,
+                    affects: Affects::Server,
+                    effective: EffectivePolicy::Require,
+                    span,
+                };
                 block.axes.insert(block.axes.len().min(2), axis);
             }
         }
@@ -224,6 +254,6 @@ impl Draft {
     }
 
     pub fn plan(&self) -> Plan {
-        Plan::new(self.finish()).unwrap_or_else(|errors| panic!("{errors:#?}")).0
+        Plan::new(self.finish(), false).unwrap_or_else(|errors| panic!("{errors:#?}")).0
     }
 }
