@@ -191,7 +191,8 @@ pub(super) fn resolve(sink: &mut Sink, subject: &Subject<'_>, axis: &str, text: 
                 return None;
             };
             let has = if axis == "client" { peer.client.is_some() } else { peer.server.is_some() };
-            if !has && !subject.incomplete {
+            let broken = || subject.broken.iter().any(|(peer, role)| peer == name && *role == axis);
+            if !has && !broken() {
                 sink.push(
                     Diagnostic::error("no-role", format!("the peer `{name}` has no {axis} role"))
                         .at(span, format!("used as a {axis}"))

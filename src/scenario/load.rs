@@ -81,11 +81,12 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
 
     let mut pending = Pending::default();
     let entries = named(world, &tops, "services", "services");
-    let services = services::read(world, &entries, &vars, whole);
+    let services = services::read(world, &entries, whole);
 
     let entries = named(world, &tops, "peers", "peers");
     let mut context = peers::Context::new(&mut pending, services.all.keys().cloned().collect(), &vars);
     let peers = peers::read(world, &mut context, &entries);
+    let broken = context.broken;
 
     let script_entries = named(world, &tops, "scripts", "scripts");
     let script_names: Vec<(String, Span)> = script_entries.iter().map(|(e, _)| (e.key.clone(), e.span)).collect();
@@ -100,6 +101,7 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
         scripts: &script_names,
         folder: &own.document.folder,
         incomplete: world.incomplete,
+        broken: &broken,
     };
     let matrix_help = "write `matrix: { axes: { client: […], server: […] } }`";
     let blocks = match own.fields.entry("matrix") {

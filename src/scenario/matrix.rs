@@ -28,6 +28,8 @@ pub(super) struct Subject<'a> {
     pub(super) folder: &'a Path,
     /// Something could not be read: unknown peers are not reported.
     pub(super) incomplete: bool,
+    /// Roles of peers that are there but could not be read.
+    pub(super) broken: &'a [(String, &'static str)],
 }
 
 /// Reads the matrix; `whole` is where its absence is reported.

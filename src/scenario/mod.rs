@@ -33,5 +33,6 @@ pub(crate) mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use disk::DiskFiles;
 pub use files::{FileProblem, Files, MAX_FILE, MemoryFiles};
 pub use load::load;

@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) services: Vec<String>,
     pub(super) command: Scope,
     pub(super) build: Scope,
+    /// Roles that are there but cannot be read: nobody is to say that they are missing.
+    pub(super) broken: Vec<(String, &'static str)>,
 }
 
 impl<'a> Context<'a> {
@@ -36,6 +38,7 @@ impl<'a> Context<'a> {
             for name in names {
                 match *name {
                     "vars" => scope = scope.root("vars", vars.keys().map(String::as_str)),
+                    "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
                     // Which axes there are is not known before the matrix is read.
                     "axes" => scope.open("axes"),
                     "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
@@ -44,7 +47,7 @@ impl<'a> Context<'a> {
             }
             scope
         };
-        Self { pending, services, command: scope(template::COMMAND_NAMES), build: scope(template::BUILD_NAMES) }
+        Self { pending, services, command: scope(template::COMMAND_NAMES), build: scope(template::BUILD_NAMES), broken: Vec::new() }
     }
 }
 
@@ -150,11 +153,13 @@ fn inline(
         direct: Some(DirectWay::Builtin),
         provides: builtin::server(span),
     });
-    if let Some(node) = fields.get(sink, "client") {
-        client = client_role(sink, context, node);
+    if let Some(entry) = fields.entry("client") {
+        client = fields.get(sink, "client").and_then(|_| client_role(sink, context, &entry.value));
+        context.broken.extend(client.is_none().then(|| (name.to_owned(), "client")));
     }
-    if let Some(node) = fields.get(sink, "server") {
-        server = server_role(sink, context, node);
+    if let Some(entry) = fields.entry("server") {
+        server = fields.get(sink, "server").and_then(|_| server_role(sink, context, &entry.value));
+        context.broken.extend(server.is_none().then(|| (name.to_owned(), "server")));
     }
     if builtin.is_none() && fields.entry("client").is_none() && fields.entry("server").is_none() {
         let message = format!("the peer `{}` has no role", short(name));

@@ -31,7 +31,6 @@ pub(super) struct Services {
 pub(super) fn read<'n>(
     world: &mut World<'_>,
     entries: &[(&'n Entry, &'n Path)],
-    vars: &Map<String, Value>,
     whole: Span,
 ) -> Services {
     let mut services = Services {
@@ -45,7 +44,7 @@ pub(super) fn read<'n>(
     for (entry, folder) in entries {
         legal_name(&mut world.sink, &entry.key, entry.span, "a service");
         services.declared += 1;
-        if let Some(service) = service(world, &mut services.methods, entry, folder, vars) {
+        if let Some(service) = service(world, &mut services.methods, entry, folder) {
             services.all.insert(entry.key.clone(), service);
         } else {
             world.incomplete = true;
@@ -62,7 +61,6 @@ fn service(
     methods: &mut BTreeMap<String, Vec<String>>,
     entry: &Entry,
     folder: &Path,
-    vars: &Map<String, Value>,
 ) -> Option<Service> {
     let fields = world.sink.fields::<schema::Service>(&entry.value)?;
     let full = fields.require(&mut world.sink, "service", "its full protobuf name, such as `shop.v1.Orders`");
@@ -91,7 +89,7 @@ fn service(
     let mut ops = IndexMap::new();
     if let Some(node) = fields.get(&mut world.sink, "ops") {
         for entry in world.sink.entries(node, "`ops`").unwrap_or_default() {
-            if let Some(op) = op_def(&mut world.sink, entry, known, vars) {
+            if let Some(op) = op_def(&mut world.sink, entry, known) {
                 ops.insert(entry.key.clone(), op);
             }
         }
@@ -132,7 +130,7 @@ fn compile(
     }
 }
 
-fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>, vars: &Map<String, Value>) -> Option<OpDef> {
+fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<OpDef> {
     let name = entry.key.as_str();
     legal_name(sink, name, entry.span, "an op");
     if op::SIBLINGS.contains(&name) || op::table().iter().any(|def| def.name == name) {
@@ -154,7 +152,7 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>, vars: &Map
     if let Some(node) = fields.get(sink, "send") {
         sink.entries(node, "`send`");
         arguments(node, &mut args);
-        let mut scope = Scope::default().root("vars", vars.keys().map(String::as_str));
+        let mut scope = Scope::default();
         args.iter().for_each(|arg| scope.open(arg));
         send = scope.tree(sink, node);
     }
@@ -162,13 +160,13 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>, vars: &Map
     Some(OpDef { method: method?.value, args, send, yields, span: entry.span })
 }
 
-/// The names that a message template uses, in the order of mention: all but `vars` are arguments.
+/// The names that a message template uses, in the order of mention: its arguments.
 fn arguments(node: &Node, args: &mut Vec<String>) {
     match &node.kind {
         Kind::Scalar(scalar) => {
             for name in template::names(&scalar.text).unwrap_or_default() {
                 let root = name.split('.').next().unwrap_or_default();
-                if root != "vars" && !args.iter().any(|arg| arg == root) {
+                if !args.iter().any(|arg| arg == root) {
                     args.push(root.to_owned());
                 }
             }

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, Value as Cell};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Cell};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -24,9 +24,10 @@ const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 pub const STEP_NAMES: &[&str] = &["case", "client", "server", "service", "script", "axes", "vars"];
 /// What names the commands and environments of peers may use: `output` (the folder built into),
 /// `folder` (the peer's own), `storage` (an empty folder of the instance), `axes.NAME` (empty where
-/// nothing is asked), `tls.{mode,cert,key,ca,client_auth,version,group}` (the server's part, empty
-/// where nothing is asked), `vars.NAME`.
+/// nothing is asked), `tls.FIELD` (the server's part, empty where nothing is asked), `vars.NAME`.
 pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls", "vars"];
+/// The fields of `tls`: the mode's name, PEM files, `require` or nothing, and what the axes ask for.
+pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "version", "group"];
 /// What names builds and version probes may use.
 pub const BUILD_NAMES: &[&str] = &["output", "folder", "vars"];
 /// The fields of `tls` in commands.
@@ -130,7 +131,23 @@ pub fn names(text: &str) -> Result<BTreeSet<String>, TemplateError> {
         return Ok(BTreeSet::new());
     }
     let template = environment().template_from_str(text).map_err(|e| explain(&e))?;
+    unknown_words(text)?;
     Ok(template.undeclared_variables(true).into_iter().filter(|name| !is_function(name)).collect())
+}
+
+/// Filters and tests are only looked up when a text is rendered, so this renders it once with names
+/// that have no values, and looks at nothing but that.
+fn unknown_words(text: &str) -> Result<(), TemplateError> {
+    static REHEARSAL: OnceLock<Environment<'static>> = OnceLock::new();
+    let rehearsal = REHEARSAL.get_or_init(|| {
+        let mut rehearsal = environment().clone();
+        rehearsal.set_undefined_behavior(UndefinedBehavior::Chainable);
+        rehearsal
+    });
+    match rehearsal.render_str(text, ()) {
+        Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => Err(explain(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// Functions that texts can call; the analysis reports them like names.
@@ -166,12 +183,12 @@ fn environment() -> &'static Environment<'static> {
 fn explain(error: &minijinja::Error) -> TemplateError {
     let kind = error.kind();
     let message = match (kind, error.detail()) {
-        (minijinja::ErrorKind::OutOfFuel, _) => format!("the template does not come to an end within {FUEL} steps"),
-        (minijinja::ErrorKind::UndefinedError, _) => match error.range().zip(error.template_source()) {
+        (ErrorKind::OutOfFuel, _) => format!("the template does not come to an end within {FUEL} steps"),
+        (ErrorKind::UndefinedError, _) => match error.range().zip(error.template_source()) {
             Some((range, source)) => format!("`{}` has no value", source.get(range).unwrap_or("a name")),
             None => "a name has no value".to_owned(),
         },
-        (minijinja::ErrorKind::SyntaxError, Some(detail)) => format!("template syntax: {detail}"),
+        (ErrorKind::SyntaxError, Some(detail)) => format!("template syntax: {detail}"),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
     };
@@ -237,6 +254,9 @@ mod tests {
         let found = names("{{ case.slug }}-{{ n }}{% for x in range(3) %}{{ x }}{% endfor %}").unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["case.slug", "n"]);
         assert!(names("plain { text }").unwrap().is_empty());
+        assert!(names("{{ n | uper }}").unwrap_err().message.contains("filter"));
+        assert!(names("{{ n is od }}").unwrap_err().message.contains("test"));
+        assert!(names("{{ n | upper }}{{ a.b | default('x') }}").is_ok());
         let error = names("ab {{ case. }}").unwrap_err();
         assert!(error.message.contains("template syntax"), "{error}");
         assert!(error.range.is_some());

@@ -60,7 +60,7 @@ fn alias_bombs_and_deep_nesting_end_early() {
 #[test]
 fn a_file_full_of_mistakes_is_answered_in_bounds() {
     let mut content = String::from("soupscen: 1\n");
-    (0..100_000).for_each(|n| content.push_str(&format!("k{n}: 1\n")));
+    (0..50_000).for_each(|n| content.push_str(&format!("k{n}: 1\n")));
     let (sources, problems) = text(&content).unwrap_err();
     assert!(problems.len() <= 501, "{}", problems.len());
     assert_eq!(problems.last().unwrap().code, "too-many");

@@ -88,7 +88,6 @@ fn axes() {
     check("    tls: [none, mutual]", "    tls: [none, mutual]\n    service: [kw]", "unknown-service", "kw", "did you mean `kv`?");
     check("[p256, p384]", "{ values: [p256, p384], affects: call }", "useless-key", "affects", "own");
     check("[p256, p384]", "{ values: [p256, p384], effective: { report: \"\" } }", "empty", "\"\"", "-");
-    check("name: t", "name: t\nmatrix: []", "duplicate-key", "matrix", "");
 }
 
 #[test]
@@ -112,7 +111,7 @@ fn expressions_have_exact_places() {
 
 #[test]
 fn rules() {
-    check("    reason: because\n", "", "missing-key", "id: r1\n    when: client == py a", "with its reason");
+    check("    reason: because\n", "", "missing-key", "id: r1\n    when: client == py ", "with its reason");
     check("    reason: because\n", "    reason: \"\"\n", "empty", "\"\"", "-");
     check("outcome: failed", "outcome: fails", "unknown-value", "fails", "did you mean `failed`?");
     check("outcome: failed", "outcome: [failed]", "unknown-value", "[failed]", "without brackets");
@@ -122,14 +121,14 @@ fn rules() {
     check("at: tls", "match: { cause: TLS.x }", "bad-cause", "TLS.x", "dotted words");
     check("at: tls", "match: { alert: 300 }", "out-of-range", "300", "-");
     check("at: tls", "review_by: 2027-02-30", "bad-date", "2027-02-30", "YYYY-MM-DD");
-    check("    outcome: failed\n    at: tls", "    outcome: not-effective", "missing-key", "id: r1\n    when: client == py a", "fact: key");
+    check("    outcome: failed\n    at: tls", "    outcome: not-effective", "missing-key", "id: r1\n    when: client == py ", "fact: key");
     check("    outcome: failed\n    at: tls", "    outcome: not-effective\n    fact: kee", "unknown-fact", "kee", "did you mean `key`?");
     check("outcome: failed", "outcome: unsupported", "useless-key", "at", "remove it");
     check("\"<=1.85.1\"", "\"=<1.85.1\"", "bad-version", "\"=<1.85.1\"", "<=1.85.1");
     check("client.grpcio", "grpcio", "bad-version", "grpcio", "client.COMPONENT");
     check("client.grpcio", "client.grpico", "unknown-component", "client.grpico", "did you mean `grpcio`?");
     let twice = format!("{GOOD}  - {{ id: r1, when: client == py, outcome: failed, reason: x }}\n");
-    assert!(problems(text(&twice))[0].starts_with("duplicate-name a.yaml:32:11 \"r1\""));
+    assert!(problems(text(&twice))[0].starts_with("duplicate-name a.yaml:30:11 \"r1\""));
 }
 
 #[test]
@@ -146,9 +145,9 @@ fn steps() {
     check("        expect: { value:", "        expcet: { value:", "unknown-key", "expcet", "did you mean `expect`?");
     check("expect: { value:", "expect: { vlaue:", "unknown-key", "vlaue", "did you mean `value`?");
     check("expect: { value: \"{{ vars.greeting }}\" }", "expect: { stdout: x }", "no-such-result", "stdout", "message, code");
-    check("expect: { value: \"{{ vars.greeting }}\" }", "expect: { code: OKAY }", "unknown-code", "OKAY", "did you mean `OK`?");
+    check("expect: { value: \"{{ vars.greeting }}\" }", "expect: { code: UNKOWN }", "unknown-code", "UNKOWN", "did you mean `UNKNOWN`?");
     check("value: \"{{ vars.greeting }}\" }\n      - get", "value: { $regx: a } }\n        expect: { message: { $regx: a } }\n      - get", "unknown-operator", "$regx", "did you mean `$regex`?");
-    check("\n        expect: { value", "\n        put: {}\n        expect: { value", "two-ops", "get", "a step of its own");
+    check("\n        expect: { value", "\n        put: {}\n        expect: { value", "two-ops", "put", "a step of its own");
     check("        expect: {", "        capture: { case: value }\n        expect: {", "bad-name", "case", "these names have a meaning");
     check("        expect: {", "        capture: { x: vlaue }\n        expect: {", "bad-path", "vlaue", "did you mean `value`?");
     check("      - put: {", "      - send: { stream: w, message: {} }\n      - put: {", "unknown-stream", "w", "open it first");
@@ -202,7 +201,7 @@ fn services() {
     let none: [&str; 0] = [];
     assert_eq!(with("{ proto: { files: [s.proto] }, service: p.S, ops: { do: { method: Do, send: { a: '{{ x }}' } } } }"), none);
     let found = with("{ proto: { files: [s.proto] }, service: p.S, ops: { do: { method: Dont } } }");
-    assert_eq!(found, ["unknown-method a.yaml:4:77 \"Dont\" | did you mean `Do`? known methods: Do"]);
+    assert_eq!(found, ["unknown-method a.yaml:4:82 \"Dont\" | known methods: Do"]);
     let found = with("{ proto: { files: [s.proto] }, service: p.T }");
     assert!(found[0].starts_with("unknown-service a.yaml:4:56 \"p.T\""), "{found:?}");
     let found = with("{ proto: { files: [t.proto] }, service: p.S }");
@@ -222,6 +221,8 @@ fn services() {
 #[test]
 fn nothing_to_run() {
     assert!(problems(text("soupscen: 1\n")).iter().all(|p| p.starts_with("missing-key a.yaml:1:1")));
+    let found = problems(text(&format!("{}matrix: []\n", GOOD.replace("matrix:\n", "labels: {}\nvars:\n"))));
+    assert!(found.iter().any(|p| p.starts_with("empty a.yaml:") && p.contains("\"[]\"")), "{found:?}");
     let found = problems(bent("    ops:\n      - put", "    ops: []\n    opsi:\n      - put"));
     assert!(found.iter().any(|p| p.starts_with("empty a.yaml:19:10")), "{found:?}");
 }

@@ -40,9 +40,9 @@ fn steps() {
         id: mine
         expect: { code: [NOT_FOUND, UNKNOWN], status_text: { $regex: "(?i)not" } }
         capture: { seen: trailers.x-seen }
-        checks: { c1: { status_text: "{{ seen }}", code: NOT_FOUND } }
+        checks: { c1: { status_text: a, code: NOT_FOUND } }
       - open: { stream: w, method: other.Service/Watch }
-      - send: { stream: w, message: { n: 1 } }
+      - send: { stream: w, message: { n: "{{ seen }}" } }
       - receive: { stream: w, within: 1s }
         expect: { message: { state: CREATED } }
       - half_close: { stream: w }
@@ -209,8 +209,7 @@ services:
     proto: { files: [proto/orders.proto], import: [proto] }
     service: shop.v1.Orders
     ops:
-      create: { method: Create, send: { sku: "{{ sku }}", lines: [{ n: "{{ n }}" }], by: "{{ vars.who }}" }, yields: order.id }
-vars: { who: me }
+      create: { method: Create, send: { sku: "{{ sku }}", lines: [{ n: "{{ n }}" }] }, yields: order.id }
 peers:
   shop: { server: { attach: "127.0.0.1:7443", provides: [orders, tls.mutual] } }
   rust: { builtin: {} }
