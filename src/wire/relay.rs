@@ -87,8 +87,8 @@ impl Relay {
     /// # Errors
     /// When it cannot listen: no port, no folder, or a folder whose name is too long for a unix
     /// socket.
-    pub async fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
-        let listener = Listener::bind(transport, folder).await?;
+    pub fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
+        let listener = Listener::bind(transport, folder)?;
         let address = listener.endpoint()?;
         let shared = Arc::new(Shared { target, certs, ledger: Mutex::default(), changes: watch::Sender::new(0) });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
@@ -97,8 +97,8 @@ impl Relay {
 
     /// Where clients are to dial.
     #[must_use]
-    pub fn address(&self) -> Endpoint {
-        self.address.clone()
+    pub const fn address(&self) -> &Endpoint {
+        &self.address
     }
 
     /// Where it passes connections on to.
@@ -143,7 +143,7 @@ impl Relay {
     /// message, an alert, the end of the handshake, a close. Never of mere bytes. Take it before
     /// looking at the reports, then wait with `changed()`; it fails when the relay is gone.
     #[must_use]
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
 }
