@@ -87,8 +87,8 @@ impl Relay {
     /// # Errors
     /// When it cannot listen: no port, no folder, or a folder whose name is too long for a unix
     /// socket.
-    pub fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
-        let listener = Listener::bind(transport, folder)?;
+    pub async fn start(target: Endpoint, transport: Transport, folder: &Path, certs: CertReader) -> io::Result<Self> {
+        let listener = Listener::bind(transport, folder).await?;
         let address = listener.endpoint()?;
         let shared = Arc::new(Shared { target, certs, ledger: Mutex::default(), changes: watch::Sender::new(0) });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
@@ -97,8 +97,8 @@ impl Relay {
 
     /// Where clients are to dial.
     #[must_use]
-    pub const fn address(&self) -> &Endpoint {
-        &self.address
+    pub fn address(&self) -> Endpoint {
+        self.address.clone()
     }
 
     /// Where it passes connections on to.
@@ -144,7 +144,7 @@ impl Relay {
     /// Take it before looking at the reports, then wait with `changed()`; it fails when the relay
     /// is gone.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
 }

@@ -53,13 +53,9 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Listens on a free loopback port, or on a socket with a short name in `folder`.
-    pub(super) fn bind(transport: Transport, folder: &Path) -> io::Result<Self> {
+    pub(super) async fn bind(transport: Transport, folder: &Path) -> io::Result<Self> {
         match transport {
-            Transport::Tcp => {
-                let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener).map(Self::Tcp)
-            }
+            Transport::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map(Self::Tcp),
             Transport::Unix => {
                 static NEXT: AtomicU32 = AtomicU32::new(0);
                 let path = folder.join(format!("r{:x}", NEXT.fetch_add(1, Ordering::Relaxed)));

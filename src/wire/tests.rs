@@ -83,8 +83,8 @@ async fn meet(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> WireRepor
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Endpoint::Tcp(listener.local_addr().unwrap());
-    let relay = Relay::start(target, Transport::Tcp, folder.path(), cert_facts).unwrap();
-    let Endpoint::Tcp(address) = relay.address().clone() else { panic!("tcp was asked for") };
+    let relay = Relay::start(target, Transport::Tcp, folder.path(), cert_facts).await.unwrap();
+    let Endpoint::Tcp(address) = relay.address() else { panic!("tcp was asked for") };
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
         if let Ok(mut tls) = TlsAcceptor::from(server).accept(stream).await {
@@ -114,7 +114,7 @@ async fn meet(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> WireRepor
 
 /// The last report, once its connection is closed.
 async fn closed(relay: &Relay) -> WireReport {
-    let mut changes = relay.changes();
+    let mut changes = relay.changed();
     tokio::time::timeout(BOUND, async {
         loop {
             if let Some(last) = relay.reports().pop()
@@ -196,8 +196,8 @@ async fn plaintext_http2_is_recognised_and_copied_over_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let relay = Relay::start(Endpoint::Unix(path), Transport::Unix, folder.path(), cert_facts).unwrap();
-    let Endpoint::Unix(address) = relay.address().clone() else { panic!("unix was asked for") };
+    let relay = Relay::start(Endpoint::Unix(path), Transport::Unix, folder.path(), cert_facts).await.unwrap();
+    let Endpoint::Unix(address) = relay.address() else { panic!("unix was asked for") };
     let mut client = UnixStream::connect(&address).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     server.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0x40, 0]).await.unwrap();
@@ -239,8 +239,8 @@ async fn plaintext_http2_is_recognised_and_copied_over_unix_sockets() {
 async fn a_dead_target_is_a_refusal_and_the_client_is_reset() {
     let folder = tempfile::tempdir().unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let relay = Relay::start(Endpoint::Tcp(gone), Transport::Tcp, folder.path(), cert_facts).unwrap();
-    let Endpoint::Tcp(address) = relay.address().clone() else { panic!("tcp was asked for") };
+    let relay = Relay::start(Endpoint::Tcp(gone), Transport::Tcp, folder.path(), cert_facts).await.unwrap();
+    let Endpoint::Tcp(address) = relay.address() else { panic!("tcp was asked for") };
     let mut client = TcpStream::connect(address).await.unwrap();
     let read = tokio::time::timeout(BOUND, client.read(&mut [0; 8])).await.unwrap();
     assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
@@ -253,8 +253,8 @@ async fn a_reset_is_passed_on_and_reported_with_what_came_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Endpoint::Tcp(listener.local_addr().unwrap());
-    let relay = Relay::start(target, Transport::Tcp, folder.path(), cert_facts).unwrap();
-    let Endpoint::Tcp(address) = relay.address().clone() else { panic!("tcp was asked for") };
+    let relay = Relay::start(target, Transport::Tcp, folder.path(), cert_facts).await.unwrap();
+    let Endpoint::Tcp(address) = relay.address() else { panic!("tcp was asked for") };
     let mut client = TcpStream::connect(address).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     // A fatal handshake_failure in plaintext.
@@ -274,10 +274,10 @@ async fn a_reset_is_passed_on_and_reported_with_what_came_before_it() {
 async fn many_connections_keep_the_first_and_the_last_reports() {
     let folder = tempfile::tempdir().unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let relay = Relay::start(Endpoint::Tcp(gone), Transport::Tcp, folder.path(), cert_facts).unwrap();
-    let Endpoint::Tcp(address) = relay.address().clone() else { panic!("tcp was asked for") };
+    let relay = Relay::start(Endpoint::Tcp(gone), Transport::Tcp, folder.path(), cert_facts).await.unwrap();
+    let Endpoint::Tcp(address) = relay.address() else { panic!("tcp was asked for") };
     let dial = async |n: u64| {
-        let mut changes = relay.changes();
+        let mut changes = relay.changed();
         let _ = TcpStream::connect(address).await.unwrap();
         while relay.connections() < n || relay.reports().last().is_none_or(|r| r.refused.is_none()) {
             changes.changed().await.unwrap();
