@@ -60,6 +60,18 @@ enum Stage {
     Done,
 }
 
+/// What a look at some bytes has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Nothing that the report would show.
+    None,
+    /// The report says more than before.
+    Progress,
+    /// It shows something that may end a case: an alert, or a side that speaks something else than
+    /// the other one.
+    Trouble,
+}
+
 /// One connection, as far as it has been seen.
 #[derive(Debug)]
 pub struct Conversation {
@@ -67,7 +79,7 @@ pub struct Conversation {
     certs: CertReader,
     client: Half,
     server: Half,
-    changed: bool,
+    news: News,
 }
 
 impl Conversation {
@@ -79,7 +91,7 @@ impl Conversation {
             certs,
             client: Half::default(),
             server: Half::default(),
-            changed: false,
+            news: News::None,
         }
     }
 
@@ -95,10 +107,9 @@ impl Conversation {
         self.client.stage == Stage::Done && self.server.stage == Stage::Done
     }
 
-    /// Takes bytes that `side` sent; says whether the report has changed in a way that matters
-    /// to somebody who waits for an end.
-    pub fn bytes(&mut self, side: Side, mut input: &[u8]) -> bool {
-        self.changed = false;
+    /// Takes bytes that `side` sent; says what they brought.
+    pub fn bytes(&mut self, side: Side, mut input: &[u8]) -> News {
+        self.news = News::None;
         let half = self.half(side);
         half.read = half.read.saturating_add(input.len() as u64);
         if half.stage == Stage::Opening {
@@ -120,7 +131,7 @@ impl Conversation {
         if half.read > MAX_READ && half.stage == Stage::Tls {
             self.give_up(side);
         }
-        self.changed
+        self.news
     }
 
     /// `side` has ended its direction, in order or by a reset. The first to do so closed the
@@ -157,6 +168,10 @@ impl Conversation {
         [&self.client, &self.server].iter().map(|h| h.head.len() + h.alert.len() + h.messages.held()).sum()
     }
 
+    fn tell(&mut self, news: News) {
+        self.news = self.news.max(news);
+    }
+
     fn half(&mut self, side: Side) -> &mut Half {
         match side {
             Side::Client => &mut self.client,
@@ -172,7 +187,9 @@ impl Conversation {
             Side::Client => self.report.client_opening = opening,
             Side::Server => self.report.server_opening = opening,
         }
-        self.changed = true;
+        let (client, server) = (&self.report.client_opening, &self.report.server_opening);
+        let both = *client != Opening::Nothing && *server != Opening::Nothing;
+        self.tell(if both && client != server { News::Trouble } else { News::Progress });
     }
 
     fn give_up(&mut self, side: Side) {
@@ -268,7 +285,7 @@ impl Conversation {
             self.report.established = Some(true);
             self.give_up(Side::Client);
             self.give_up(Side::Server);
-            self.changed = true;
+            self.tell(News::Progress);
         }
     }
 
@@ -276,11 +293,11 @@ impl Conversation {
         if self.report.alerts.len() < MAX_ALERTS {
             self.report.alerts.push(Alert { from, number, encrypted });
         }
-        self.changed = true;
+        self.tell(News::Trouble);
     }
 
     fn message(&mut self, side: Side, kind: u8, body: &[u8]) {
-        self.changed = true;
+        self.tell(News::Progress);
         match (side, kind) {
             (Side::Client, tls::CLIENT_HELLO) => {
                 // After a retry request the second one differs in its key shares only.

@@ -9,7 +9,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::Conversation;
+pub use conversation::{Conversation, News};
 pub use relay::{Mark, Relay};
 pub use socket::Endpoint;
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::socket::{Listener, Socket};
-use super::{CertReader, Conversation, Endpoint};
+use super::{CertReader, Conversation, Endpoint, News};
 use crate::axis::values::Transport;
 use crate::outcome::evidence::{Side, WireReport};
 
@@ -139,9 +139,10 @@ impl Relay {
         slots.iter().map(|slot| slot.report()).collect()
     }
 
-    /// Tells of changes that may decide a case: a connection, what a side speaks, a handshake
-    /// message, an alert, the end of the handshake, a close. Never of mere bytes. Take it before
-    /// looking at the reports, then wait with `changed()`; it fails when the relay is gone.
+    /// Tells of what may decide a case: an alert, two sides that speak different things, an end, a
+    /// refusal. Never of mere progress, so that a connection that works costs its watcher nothing.
+    /// Take it before looking at the reports, then wait with `changed()`; it fails when the relay
+    /// is gone.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -221,14 +222,16 @@ impl Slot {
         if !self.reading.load(Ordering::Relaxed) {
             return;
         }
-        let changed = {
+        let news = {
             let mut conversation = self.conversation();
-            let changed = conversation.bytes(side, bytes);
+            let news = conversation.bytes(side, bytes);
             self.reading.store(!conversation.is_read(), Ordering::Relaxed);
-            changed
+            news
         };
-        if changed {
+        if news != News::None {
             self.event();
+        }
+        if news == News::Trouble {
             shared.tell();
         }
     }
@@ -260,7 +263,6 @@ async fn connection(client: Socket, shared: Arc<Shared>) {
     let slot = shared.open();
     match tokio::time::timeout(DIAL_BUDGET, Socket::dial(&shared.target)).await {
         Ok(Ok(server)) => {
-            shared.tell();
             pass(&client, &server, &slot, &shared).await;
             drop(server);
         }

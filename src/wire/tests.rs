@@ -349,6 +349,18 @@ mod bytes {
     }
 
     #[test]
+    fn only_trouble_is_news_to_those_who_wait() {
+        let mut c = Conversation::new(Transport::Tcp, cert_facts);
+        assert_eq!(c.bytes(Side::Client, &record(22, &message(1, &[0; 40]))), News::Progress);
+        assert_eq!(c.bytes(Side::Server, &server_hello13()), News::Progress);
+        assert_eq!(c.bytes(Side::Server, &record(23, &[0; 700])), News::None);
+        assert_eq!(c.bytes(Side::Client, &record(23, &[0; 19])), News::Trouble);
+        let mut c = Conversation::new(Transport::Tcp, cert_facts);
+        c.bytes(Side::Client, &record(22, &[0]));
+        assert_eq!(c.bytes(Side::Server, &[0, 0, 0, 4, 0, 0, 0, 0, 0]), News::Trouble);
+    }
+
+    #[test]
     fn messages_may_be_spread_over_records_and_calls() {
         let hello = message(2, &server_hello13()[9..]);
         let mut stream = record(22, &hello[..10]);

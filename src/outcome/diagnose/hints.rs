@@ -1,7 +1,7 @@
 //! What peers' own texts hint at. Used only where no sense of ours saw anything, and always with
 //! the certainty `reported`: texts vary by side, by run and by version.
 
-use super::{Finding, cut};
+use super::{Finding, cut, state};
 use crate::outcome::evidence::Evidence;
 use crate::outcome::{Certainty, Phase};
 
@@ -35,6 +35,8 @@ const TABLE: &[(&str, Phase, &str)] = &[
     ("ssl handshake", Phase::Tls, "tls.failed"),
     ("handshake_failure", Phase::Tls, "tls.failed"),
     ("invalid certificate verification context", Phase::Tls, "tls.failed"),
+    ("deadline exceeded", Phase::Rpc, "rpc.deadline"),
+    ("no answer to", Phase::Rpc, "timeout.reply"),
 ];
 
 /// What a text hints at.
@@ -47,7 +49,10 @@ pub(super) fn of(text: &str) -> Option<(Phase, &'static str)> {
 pub(super) fn from_texts(e: &Evidence) -> Finding {
     for (who, told) in [("client", &e.client), ("server", &e.server)] {
         let Some(told) = told else { continue };
-        let text = format!("the {who} says: {}", cut(&told.error));
+        let mut text = format!("the {who} says: {}", cut(&told.error));
+        if !e.wire.is_empty() || !e.processes.is_empty() {
+            text = format!("{text}; {}", state(e));
+        }
         let words = [Some(&told.error), told.native.as_ref(), told.status.as_ref().map(|s| &s.text)];
         if let Some((phase, code)) = words.into_iter().flatten().find_map(|t| of(t)) {
             return Finding::new(told.phase.unwrap_or(phase), code, Certainty::Reported, text);

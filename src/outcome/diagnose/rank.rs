@@ -2,7 +2,7 @@
 
 use super::{Finding, names, wire};
 use crate::outcome::evidence::{Evidence, Reported, Side};
-use crate::outcome::{Certainty, Phase};
+use crate::outcome::Phase;
 
 /// Whether `code` is `prefix` or below it, in whole segments.
 pub(super) fn is_under(code: &str, prefix: &str) -> bool {
