@@ -1,5 +1,6 @@
 //! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
 
+pub mod build;
 pub mod driver;
 pub mod build;
 pub mod builtin;
