@@ -1,8 +1,8 @@
 //! Peers: one trait per role, whatever the way of running it. L4. Read by `exec`.
 
-pub mod driver;
 pub mod build;
 pub mod builtin;
+pub mod driver;
 
 use std::path::PathBuf;
 use std::sync::Arc;

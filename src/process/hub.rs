@@ -182,7 +182,7 @@ impl Hub {
     /// # Errors
     /// When the socket cannot be made or this program's own path cannot be told.
     pub fn bind(folder: &Path) -> std::io::Result<Self> {
-        let socket = folder.join("hub");
+        let socket = folder.join(format!("hub-{}", scratch::random_name(4)?));
         let listener = UnixListener::bind(&socket).map_err(|error| {
             let text = format!("cannot listen on `{}` for plugin shims: {error}", socket.display());
             std::io::Error::new(error.kind(), text)
