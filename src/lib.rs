@@ -1,6 +1,5 @@
 //! soupscen: a declarative scenario test engine for cross-language RPC compatibility.
 pub mod axis;
-pub mod cli;
 pub mod diag;
 pub mod event;
 pub mod filter;
