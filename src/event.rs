@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diag::Place;
-use crate::outcome::{CheckResult, Expected, GrpcStatus, Observation, Verdict, evidence::Evidence, verdict};
+use crate::outcome::{CheckResult, Expected, GrpcStatus, Judgement, Observation, Verdict, evidence::Evidence, judge};
 
 /// Version of the journal and of `results.json`.
 pub const FORMAT: u32 = 1;
@@ -241,7 +241,7 @@ impl CaseRecord {
     /// The verdict, derived.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        verdict(&self.expected, self.counted().map(|a| &a.observation), self.flaky_allowed)
+        self.judge().verdict
     }
     /// The attempts that count: all but those on a shared instance that were run again.
     pub fn counted(&self) -> impl Iterator<Item = &Attempt> {
@@ -250,8 +250,8 @@ impl CaseRecord {
     }
     /// The verdict with its reason, derived.
     #[must_use]
-    pub fn judge(&self) -> crate::outcome::Judgement<'_> {
-        crate::outcome::judge(&self.expected, self.attempts.iter().map(|a| &a.observation), self.flaky_allowed)
+    pub fn judge(&self) -> Judgement<'_> {
+        judge(&self.expected, self.counted().map(|a| &a.observation), self.flaky_allowed)
     }
     /// Microseconds of all attempts together.
     #[must_use]

@@ -23,10 +23,7 @@
 //! | 6 | [`cli`] | argv → settings → command → exit status |
 
 pub mod axis;
-// Only what compiles yet; `pub mod cli;` when all commands are there.
-pub mod cli {
-    pub mod plan;
-}
+pub mod cli;
 pub mod diag;
 pub mod dynamic;
 pub mod event;

@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(&args, &printer),
         Command::Plan(args) => select::plan_main(&args, &printer),
         Command::Run(args) => run::main(*args, &printer),
-        Command::Report(args) => run::report_main(&args, &printer),
+        Command::Report(args) => report::main(&args, &printer),
         Command::Serve(args) => serve::main(args),
         Command::Call(args) => call::main(args),
         Command::Schema { which } => check::schema(which, &printer),

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 
-use super::args::{Evidence, ReportArgs, RunArgs};
+use super::args::{Evidence, RunArgs};
 use super::printer::Printer;
 use super::{exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
@@ -15,7 +15,7 @@ use crate::exec::{Engine, Settings, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer};
 use crate::plan::{Plan, Selection};
 use crate::process::{Interrupts, guard};
-use crate::report::{self, Summary, TerminalSettings};
+use crate::report::{Live, ReportOptions};
 
 /// Everything that soupscen keeps: builds and runs. `SOUPSCEN_HOME` moves it.
 const HOME: &str = ".soupscen";
@@ -35,10 +35,10 @@ pub(super) fn main(args: RunArgs, printer: &Printer) -> ExitCode {
 }
 
 fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
-    let root = home();
+    let runs = home().join("runs");
     let mut resumed = None;
     if let Some(name) = &args.resume {
-        let folder = match RunFolder::find(&root, name) {
+        let folder = match RunFolder::find(&runs, name) {
             Ok(folder) => folder,
             Err(error) => return invalid(printer, &error.to_string()),
         };
@@ -70,7 +70,7 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         printer.error("no case is selected; `soupscen plan` lists the cases of a scenario");
         return ExitCode::from(exit::NOTHING);
     }
-    let journal = match open_journal(&args, &selected, cases, &root, resumed) {
+    let journal = match open_journal(&args, &selected, cases, &runs, resumed) {
         Ok(journal) => journal,
         Err(error) => return invalid(printer, &error.to_string()),
     };
@@ -79,19 +79,18 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
     };
-    let reports = report_settings(&args, &journal);
-    if let Err(errors) = report::check_places(&reports) {
-        for error in &errors {
-            printer.error(&error.to_string());
-        }
+    let options = ReportOptions {
+        junit: args.outputs.junit.clone(),
+        json: args.outputs.json.clone(),
+        github: args.outputs.github,
+        verbose: args.verbose,
+        colour: printer.colour_stdout(),
+    };
+    if let Err(errors) = options.check_places() {
+        errors.iter().for_each(|error| printer.error(&error.to_string()));
         return ExitCode::from(exit::INVALID);
     }
-    let terminal = TerminalSettings {
-        folder: Some(journal.folder.path().to_owned()),
-        ..TerminalSettings::detect(args.verbose)
-    };
-    let telling = Telling { reports, terminal, nothing_is_fine: args.resume.is_some() };
-    let status = runtime.block_on(drive(selected, settings, journal, telling, printer));
+    let status = runtime.block_on(drive(selected, settings, journal, options, printer));
     // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
     runtime.shutdown_background();
     ExitCode::from(status)
@@ -128,7 +127,7 @@ fn open_journal(
     args: &RunArgs,
     selected: &[(Arc<Plan>, Selection)],
     cases: u64,
-    root: &Path,
+    runs: &Path,
     resumed: Option<RunFolder>,
 ) -> Result<Journal, crate::journal::JournalError> {
     let digest = selected.iter().map(|(plan, _)| plan.digest()).collect::<Vec<_>>().join("+");
@@ -158,7 +157,7 @@ fn open_journal(
         let finished = finished.into_iter().map(String::from).collect();
         return Ok(Journal { folder, writer, header, finished });
     }
-    let folder = RunFolder::create(root, started_unix_ms, std::process::id())?;
+    let folder = RunFolder::create(runs, started_unix_ms, std::process::id())?;
     header.run = folder.name();
     let writer = Writer::create(&folder, &header)?;
     Ok(Journal { folder, writer, header, finished: std::collections::HashSet::new() })
@@ -183,7 +182,7 @@ async fn drive(
     plans: Vec<(Arc<Plan>, Selection)>,
     settings: Settings,
     journal: Journal,
-    telling: Telling,
+    options: ReportOptions,
     printer: &Printer,
 ) -> u8 {
     let started = Instant::now();
@@ -194,7 +193,7 @@ async fn drive(
         let folder = folder.clone();
         std::thread::Builder::new()
             .name("reports".into())
-            .spawn(move || report_all(queue, writer, &header, &folder, telling))
+            .spawn(move || report_all(queue, writer, &header, &folder, &options))
     };
     let reporting = match reporting {
         Ok(reporting) => reporting,
@@ -226,72 +225,27 @@ async fn drive(
     }
 }
 
-/// How a run is told.
-struct Telling {
-    reports: report::Settings,
-    terminal: TerminalSettings,
-    /// A run in which nothing was left to do is fine.
-    nothing_is_fine: bool,
-}
-
-fn report_settings(args: &RunArgs, journal: &Journal) -> report::Settings {
-    report::Settings {
-        junit: args.outputs.junit.clone(),
-        json: args.outputs.json.clone(),
-        github: args.outputs.github.then(github_settings),
-        folder: Some(journal.folder.path().to_owned()),
-        out: report::Printer::stdout(),
-    }
-}
-
-/// Where GitHub's parts go.
-pub(super) fn github_settings() -> report::GithubSettings {
-    report::GithubSettings { step_summary: std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from) }
-}
-
-/// The reporting thread: journal, live terminal, and at the end the reports from the journal.
+/// The reporting thread: the journal first, since what people are told of has to survive us.
 fn report_all(
     mut queue: mpsc::Receiver<RunEvent>,
     mut writer: Writer,
     header: &RunHeader,
     folder: &RunFolder,
-    telling: Telling,
+    options: &ReportOptions,
 ) -> u8 {
-    let out = telling.reports.out.clone();
-    let mut troubles = 0_u32;
-    let mut trouble = |text: &str| {
-        troubles += 1;
-        out.print(&format!("error: {text}\n"));
-    };
-    let mut live = report::terminal(telling.terminal, telling.reports.out.clone());
-    let mut summary = Summary::default();
-    let head = RunEvent::RunStarted(header.clone());
-    summary.event(&head);
-    live.event(&head);
+    let mut live = Live::start(options, header, folder);
     let mut batch = Vec::with_capacity(EVENT_BATCH);
     while queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
-        // The journal first: what people are told of has to survive us.
         let written = batch.iter().try_for_each(|event| writer.append(event)).and_then(|()| writer.commit());
         if let Err(error) = written {
-            trouble(&error.to_string());
+            live.trouble(&error.to_string());
         }
         for event in batch.drain(..) {
-            summary.event(&event);
             live.event(&event);
         }
     }
     drop(writer);
-    if let Err(error) = live.finish(&summary) {
-        trouble(&error.to_string());
-    }
-    let mut at_end = report::at_end(&telling.reports);
-    if !at_end.is_empty() {
-        match report::replay(std::slice::from_ref(folder), &mut at_end) {
-            Ok(told) => told.errors.iter().for_each(|error| trouble(&error.to_string())),
-            Err(error) => trouble(&error.to_string()),
-        }
-    }
-    summary.exit_status(telling.nothing_is_fine).with_trouble(troubles > 0).code()
+    live.finish()
 }
 
 /// The first wish to end (Ctrl-C, SIGTERM, SIGHUP) stops in order, the second at once.
@@ -304,28 +258,4 @@ async fn watch_signals(stop: watch::Sender<Stop>) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// `soupscen report`.
-pub(super) fn report_main(args: &ReportArgs, printer: &Printer) -> ExitCode {
-    let command = super::report::ReportCommand {
-        runs: args.runs.clone(),
-        reports: report::Settings {
-            junit: args.outputs.junit.clone(),
-            json: args.outputs.json.clone(),
-            github: args.outputs.github.then(github_settings),
-            folder: None,
-            out: report::Printer::stdout(),
-        },
-        terminal: TerminalSettings::detect(args.verbose),
-    };
-    match super::report::report(&command, &home(), &report::Printer::stdout()) {
-        Ok(done) => {
-            for error in &done.errors {
-                printer.error(error);
-            }
-            ExitCode::from(done.status.code())
-        }
-        Err(error) => invalid(printer, &error.to_string()),
-    }
 }

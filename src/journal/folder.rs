@@ -8,8 +8,6 @@ use time::OffsetDateTime;
 
 use super::JournalError;
 
-/// Below the root (`.soupscen`).
-const RUNS: &str = "runs";
 /// The link to the newest run.
 const LATEST: &str = "latest";
 /// The journal in a run's folder.
@@ -24,19 +22,18 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder below `root` (`.soupscen`), named by the time and `salt`, and points
+    /// Makes a new folder in `runs` (`.soupscen/runs`), named by the time and `salt`, and points
     /// `latest` at it. Everything in it is readable by the owner only.
     ///
     /// # Errors
     /// When a folder cannot be made.
-    pub fn create(root: &Path, started_unix_ms: u64, salt: u32) -> Result<Self, JournalError> {
-        let runs = root.join(RUNS);
+    pub fn create(runs: &Path, started_unix_ms: u64, salt: u32) -> Result<Self, JournalError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&runs)
-            .map_err(JournalError::io("make the folder", &runs))?;
-        let ignore = root.join(".gitignore");
+            .create(runs)
+            .map_err(JournalError::io("make the folder", runs))?;
+        let ignore = runs.join(".gitignore");
         if !ignore.exists() {
             // Only a convenience: runs are nothing to commit.
             let _ = fs::write(&ignore, "*\n");
@@ -58,12 +55,12 @@ impl RunFolder {
         }
     }
 
-    /// Finds the run that `name` means: a folder, its `events.jsonl`, or the name of a run below
-    /// `root` (`latest` is one).
+    /// Finds the run that `name` means: a folder, its `events.jsonl`, or the name of a run in
+    /// `runs` (`latest` is one).
     ///
     /// # Errors
     /// When there is none, naming the newest that there are.
-    pub fn find(root: &Path, name: &str) -> Result<Self, JournalError> {
+    pub fn find(runs: &Path, name: &str) -> Result<Self, JournalError> {
         let direct = Path::new(name);
         if direct.join(EVENTS).is_file() {
             return Ok(Self { path: direct.to_owned() });
@@ -74,14 +71,13 @@ impl RunFolder {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             return Ok(Self { path: parent.to_owned() });
         }
-        let runs = root.join(RUNS);
         let below = runs.join(name);
         if is_plain(name) && below.join(EVENTS).is_file() {
             // The name itself, not `latest`: messages should name what stays.
             let path = fs::read_link(&below).map_or(below, |target| runs.join(target));
             return Ok(Self { path });
         }
-        Err(JournalError::NoSuchRun { name: name.to_owned(), known: known_runs(&runs), root: runs })
+        Err(JournalError::NoSuchRun { name: name.to_owned(), known: known_runs(runs), root: runs.to_owned() })
     }
 
     /// The folder.

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::reader::Lines;
+use super::resume::is_resumed;
 use super::{JournalError, Reader, RunFolder};
 use crate::event::{RunEvent, RunHeader};
 
@@ -77,7 +78,7 @@ impl Merged {
             return Err(JournalError::NoHead { path: "no run was named".into() });
         };
         let twice = match readers.as_slice() {
-            [one] => is_resumed(one)?,
+            [one] => is_resumed(one.path())?,
             _ => true,
         };
         let winners = if twice { Some(choose(&readers)?) } else { None };
@@ -158,16 +159,6 @@ impl Iterator for Merged {
         self.given = Given::End;
         Some(Ok(RunEvent::RunFinished { interrupted: self.interrupted, elapsed_ms: self.elapsed_ms }))
     }
-}
-
-/// Whether the journal has been continued by `--resume`: otherwise no case is in it twice.
-fn is_resumed(reader: &Reader) -> Result<bool, JournalError> {
-    let mut lines = Lines::open(reader.path())?;
-    let mut heads = 0;
-    while heads < 2 && lines.advance()? {
-        heads += u32::from(lines.is_head());
-    }
-    Ok(heads > 1)
 }
 
 /// Reads every journal once for the records that count.

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub use folder::RunFolder;
 pub use merged::Merged;
 pub use reader::Reader;
-pub use resume::{Resumed, finished_keys};
+pub use resume::{Resumed, finished_keys, is_resumed};
 pub use writer::Writer;
 
 use crate::event::RunEvent;

@@ -1,7 +1,9 @@
 //! What `run --resume` needs to know of an earlier run.
 
 use std::collections::HashSet;
+use std::path::Path;
 
+use super::reader::Lines;
 use super::{JournalError, Reader, RunFolder, Writer};
 use crate::event::{CaseRecord, RunEvent, RunHeader};
 use crate::outcome::Verdict;
@@ -37,6 +39,19 @@ impl Resumed {
         let finished = finished_keys(folder)?;
         Ok(Self { writer, header, finished })
     }
+}
+
+/// Whether a journal has been continued by `--resume`: otherwise no case is in it twice.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_resumed(events: &Path) -> Result<bool, JournalError> {
+    let mut lines = Lines::open(events)?;
+    let mut heads = 0;
+    while heads < 2 && lines.advance()? {
+        heads += u32::from(lines.is_head());
+    }
+    Ok(heads > 1)
 }
 
 /// Keys of the cases of a run that have come to a verdict on the pair: executed and not errored, or

@@ -131,7 +131,15 @@ pub(crate) fn wrong_value() -> Observation {
 }
 
 pub(crate) fn attempt(observation: Observation) -> Attempt {
-    Attempt { observation, evidence: None, ops: Vec::new(), commands: Vec::new(), output: Vec::new(), folder: None }
+    Attempt {
+        observation,
+        on_shared: false,
+        evidence: None,
+        ops: Vec::new(),
+        commands: Vec::new(),
+        output: Vec::new(),
+        folder: None,
+    }
 }
 
 /// An attempt with everything that a failure brings.

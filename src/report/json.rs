@@ -2,7 +2,8 @@
 //! they come, the totals after them.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -93,7 +94,8 @@ struct Written<'a> {
 #[derive(Debug)]
 pub(super) struct Json {
     path: PathBuf,
-    out: Option<Output>,
+    /// Nameless until the end: a run that is killed leaves nothing behind.
+    out: Option<BufWriter<File>>,
     trouble: Option<io::Error>,
     cases: u64,
     peers: BTreeMap<String, PeerResult>,
@@ -106,7 +108,7 @@ impl Json {
     }
 
     fn start(&mut self, header: &RunHeader) -> io::Result<()> {
-        let mut out = Output::create(&self.path)?;
+        let mut out = BufWriter::with_capacity(64 << 10, tempfile::tempfile()?);
         write!(out, "{{\"format\":{FORMAT},\n\"run\":")?;
         serde_json::to_writer(&mut out, header)?;
         out.write_all(b",\n\"cases\":[")?;
@@ -134,7 +136,11 @@ impl Json {
         out.write_all(b",\n\"summary\":")?;
         serde_json::to_writer(&mut out, summary)?;
         writeln!(out, ",\n\"exit_status\":{}}}", summary.exit_status(false).code())?;
-        out.finish()
+        let mut whole = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        whole.rewind()?;
+        let mut place = Output::create(&self.path)?;
+        io::copy(&mut whole, &mut place)?;
+        place.finish()
     }
 
     fn peer(&mut self, name: &str) -> &mut PeerResult {
@@ -177,7 +183,7 @@ pub fn results_schema() -> String {
 /// # Errors
 /// A sentence with the file, when it cannot be read or is no `results.json` of this format.
 pub fn red_keys(path: &Path) -> Result<Vec<String>, String> {
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    let file = File::open(path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
     read_red_keys(io::BufReader::new(file)).map_err(|error| {
         format!("`{}` is not the results.json of a run: {error}; write one with `run --json PATH`", path.display())
     })

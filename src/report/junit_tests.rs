@@ -142,3 +142,29 @@ fn a_place_that_cannot_be_written_is_told() {
     let error = reporter.finish(&Summary::default()).unwrap_err().to_string();
     assert!(error.starts_with("cannot write the junit report to `/proc/nothing/junit.xml`: "), "{error}");
 }
+
+/// Not a test of time: prints what reports cost. `cargo test --lib report_cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn report_cost() {
+    let root = tempfile::tempdir().unwrap();
+    let events: Vec<RunEvent> =
+        (0..100_000).map(|i| done(case(&format!("put-get-{i}"), Expected::Passed, vec![attempt(pass())]))).collect();
+    let reporters: Vec<(&str, Box<dyn Reporter>)> = vec![
+        ("junit", Box::new(Junit::new(root.path().join("junit.xml"), None))),
+        ("json", Box::new(super::super::json::Json::new(root.path().join("results.json")))),
+    ];
+    let mut summary = Summary::default();
+    let begin = std::time::Instant::now();
+    events.iter().for_each(|event| summary.event(event));
+    let us = |time: std::time::Duration| time.as_secs_f64() * 1e6 / events.len() as f64;
+    println!("summary: {:.2} us a case", us(begin.elapsed()));
+    for (name, mut reporter) in reporters {
+        let begin = std::time::Instant::now();
+        reporter.event(&started());
+        events.iter().for_each(|event| reporter.event(event));
+        let live = begin.elapsed();
+        reporter.finish(&summary).unwrap();
+        println!("{name}: {:.2} us a case, {:?} to finish", us(live), begin.elapsed().saturating_sub(live));
+    }
+}

@@ -3,13 +3,13 @@
 //! Reads `event`, `outcome` and `journal`; read by `cli`. `exec` does not know it. Because reporters
 //! see only events, a run can be reported again from its journal, and several shards as one.
 //!
-//! A run feeds the live reporter (the terminal) while it goes on; files are written at its end,
-//! from the journal ([`replay`]), so that a resumed run is told as a whole. To add a reporter, write
+//! [`Live`] tells a run that goes on, [`tell_again`] one from its journal. To add a reporter, write
 //! one file with `impl Reporter` and one line in [`REPORTERS`].
 
 mod github;
 mod json;
 mod junit;
+mod live;
 mod output;
 mod printer;
 mod story;
@@ -20,13 +20,12 @@ mod text;
 use std::path::PathBuf;
 
 pub use json::{CaseResult, Note, PeerResult, Results, red_keys, results_schema};
+pub use live::{Live, ReportOptions, tell_again};
 pub use output::ReportError;
-pub use printer::Printer;
 pub use summary::{ExitStatus, Met, RedCase, SlowCase, Summary};
-pub use terminal::{Progress, TerminalSettings, Verbosity};
 
+use self::printer::Printer;
 use crate::event::RunEvent;
-use crate::journal::{JournalError, Merged, RunFolder};
 
 /// Sees the events of a run, in order, and tells them in its way.
 pub trait Reporter: Send {
@@ -42,24 +41,24 @@ pub trait Reporter: Send {
 
 /// Which reports are asked for, and where they go.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+struct Settings {
     /// `--junit PATH`.
-    pub junit: Option<PathBuf>,
+    junit: Option<PathBuf>,
     /// `--json PATH`.
-    pub json: Option<PathBuf>,
+    json: Option<PathBuf>,
     /// `--github`.
-    pub github: Option<GithubSettings>,
+    github: Option<GithubSettings>,
     /// The run's folder, as people can name it; evidence is in it.
-    pub folder: Option<PathBuf>,
+    folder: Option<PathBuf>,
     /// Where annotations are printed.
-    pub out: Printer,
+    out: Printer,
 }
 
 /// Where GitHub's parts go.
 #[derive(Debug, Clone, Default)]
-pub struct GithubSettings {
+struct GithubSettings {
     /// `$GITHUB_STEP_SUMMARY`; without it there are only annotations.
-    pub step_summary: Option<PathBuf>,
+    step_summary: Option<PathBuf>,
 }
 
 /// An entry of the table.
@@ -71,7 +70,7 @@ pub struct ReporterEntry {
     pub option: Option<&'static str>,
     /// What it is for, for help and docs.
     pub help: &'static str,
-    /// Makes it, if it is asked for. The terminal's is made by [`terminal`].
+    /// Makes it, if it is asked for. The terminal's is made by [`Live`].
     make: fn(&Settings) -> Option<Box<dyn Reporter>>,
     /// The file that it writes, if it is asked for.
     path: fn(&Settings) -> Option<&PathBuf>,
@@ -109,51 +108,21 @@ pub const REPORTERS: &[ReporterEntry] = &[
     },
 ];
 
-/// The live reporter, printing to `out`.
-#[must_use]
-pub fn terminal(settings: TerminalSettings, out: Printer) -> Box<dyn Reporter> {
-    Box::new(terminal::Terminal::new(settings, out))
-}
-
-/// The reporters that write when the run is over, as far as they are asked for.
-#[must_use]
-pub fn at_end(settings: &Settings) -> Vec<Box<dyn Reporter>> {
+/// The reporters that write files, as far as they are asked for.
+fn at_end(settings: &Settings) -> Vec<Box<dyn Reporter>> {
     REPORTERS.iter().filter_map(|entry| (entry.make)(settings)).collect()
 }
 
-/// Finds out before a run whether its reports can be written.
+/// Finds out before a run whether its reports can be written; a run may be long.
 ///
 /// # Errors
 /// One per place that cannot be written.
-pub fn check_places(settings: &Settings) -> Result<(), Vec<ReportError>> {
+pub fn check_places(options: &ReportOptions) -> Result<(), Vec<ReportError>> {
+    let settings = &options.settings(None, &Printer::stdout());
     let try_place = |entry: &ReporterEntry| {
         let path = (entry.path)(settings)?;
         output::Output::create(path).err().map(ReportError::of(entry.name, path))
     };
     let errors: Vec<ReportError> = REPORTERS.iter().filter_map(try_place).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// What came of telling a run from its journals.
-#[derive(Debug)]
-pub struct Told {
-    /// The totals.
-    pub summary: Summary,
-    /// Reports that could not be written; the others are.
-    pub errors: Vec<ReportError>,
-}
-
-/// Tells one run from its journal, or the shards of one from theirs, to these reporters.
-///
-/// # Errors
-/// When a journal cannot be read, or they are of different plans. Then nothing is written.
-pub fn replay(folders: &[RunFolder], reporters: &mut [Box<dyn Reporter>]) -> Result<Told, JournalError> {
-    let mut summary = Summary::default();
-    for event in Merged::open(folders)? {
-        let event = event?;
-        summary.event(&event);
-        reporters.iter_mut().for_each(|reporter| reporter.event(&event));
-    }
-    let errors = reporters.iter_mut().filter_map(|reporter| reporter.finish(&summary).err()).collect();
-    Ok(Told { summary, errors })
 }

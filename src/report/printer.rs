@@ -15,6 +15,12 @@ impl Printer {
         Self::to(Box::new(io::stdout()))
     }
 
+    /// Prints to standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::to(Box::new(io::stderr()))
+    }
+
     /// Prints to `out`.
     #[must_use]
     pub fn to(out: Box<dyn Write + Send>) -> Self {

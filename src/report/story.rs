@@ -53,11 +53,12 @@ impl Scene {
 
     /// The one command that runs just this case.
     pub(super) fn again(&self, record: &CaseRecord) -> String {
-        let given = self.header.as_ref().map(|h| h.argv.as_slice()).unwrap_or_default();
-        let mut words: Vec<Cow<'_, str>> = given.iter().map(|word| shell(word)).collect();
-        if words.is_empty() {
-            words = vec!["soupscen".into(), "run".into()];
-            words.extend(self.file(record).map(shell));
+        let mut words: Vec<Cow<'_, str>> = vec!["soupscen".into(), "run".into()];
+        words.extend(self.file(record).map(shell));
+        // What changes how a case is run has to be the same again.
+        let given = self.header.as_ref().map(|header| header.argv.as_slice()).unwrap_or_default();
+        if given.iter().any(|word| word == "--probe-unsupported") {
+            words.push("--probe-unsupported".into());
         }
         words.push("--case".into());
         words.push(shell(&record.key));
@@ -137,7 +138,10 @@ impl Teller {
         if record.attempts.len() > 1 {
             let mut lines = Vec::new();
             for (i, attempt) in record.attempts.iter().enumerate().take(self.limits.items) {
-                lines.push(format!("{} of {}: {}", i + 1, record.attempts.len(), ending(&attempt.observation)));
+                let counted = i + 1 == record.attempts.len() || !attempt.on_shared;
+                let shared = if counted { "" } else { ", on a shared instance, not blamed" };
+                let end = ending(&attempt.observation);
+                lines.push(format!("{} of {}: {end}{shared}", i + 1, record.attempts.len()));
             }
             self.say("attempts", lines.join("\n"));
         }

@@ -50,6 +50,8 @@ pub struct Summary {
     pub slowest: Vec<SlowCase>,
     /// Cases that held on a retry and are not red (`flaky: allow`, `[failed, passed]`).
     pub retried: u64,
+    /// Cases that failed on an instance that others used, and were run once more on a fresh one.
+    pub rerun_fresh: u64,
     /// Passed cases in which a requested fact was not in force, but only reported (`effective: report`), by fact.
     pub only_reported: BTreeMap<String, u64>,
     /// Passed cases in which a requested fact could not be observed, by fact.
@@ -208,6 +210,7 @@ impl Summary {
         self.finished += 1;
         self.executed += u64::from(!record.attempts.is_empty());
         *self.verdicts.entry(judged.verdict).or_default() += 1;
+        self.rerun_fresh += u64::from(record.attempts.iter().rev().skip(1).any(|attempt| attempt.on_shared));
         match judged.verdict {
             Verdict::NotRun => tally(&mut self.not_run, record.not_run.as_deref().unwrap_or("no reason was given")),
             Verdict::Unsupported => match (&record.expected, rule_of(&record.expected)) {
@@ -224,7 +227,7 @@ impl Summary {
                 if let Some(rule) = rule_of(&record.expected) {
                     self.met(rule).passed += 1;
                 }
-                self.retried += u64::from(record.attempts.len() > 1);
+                self.retried += u64::from(record.counted().count() > 1);
                 for fact in judged.deciding.iter().flat_map(|seen| &seen.facts).filter(|f| f.requested.is_some()) {
                     if fact.differs() {
                         tally(&mut self.only_reported, &fact.fact);
@@ -364,6 +367,14 @@ mod tests {
         assert_eq!(of(&[samples::started(), done(ending(Ending::Failed))]).exit_status(false).code(), 130);
         assert_eq!(ExitStatus::Green.with_trouble(true).code(), 3);
         assert_eq!(ExitStatus::Red.with_trouble(true).code(), 1);
+    }
+
+    #[test]
+    fn a_failure_on_a_shared_instance_is_counted_and_not_blamed() {
+        let mut record = passing();
+        record.attempts.insert(0, crate::event::Attempt { on_shared: true, ..attempt(rejected()) });
+        let summary = run(vec![record]);
+        assert_eq!((summary.of(Verdict::Passed), summary.rerun_fresh, summary.retried), (1, 1, 0));
     }
 
     #[test]

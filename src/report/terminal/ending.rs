@@ -97,6 +97,14 @@ impl Page {
                 &format!("{} passed on a retry, as allowed", count(summary.retried, "case")),
             );
         }
+        if summary.rerun_fresh > 0 {
+            let cases = count(summary.rerun_fresh, "case");
+            self.line(
+                Tone::Warn,
+                "RERUN",
+                &format!("{cases} failed on a shared instance and ran again on a fresh one"),
+            );
+        }
         for (fact, n) in &summary.only_reported {
             let text = format!("{fact} was not as asked for in {}, which is only reported", count(*n, "passed case"));
             self.line(Tone::Warn, "REPORTED", &text);

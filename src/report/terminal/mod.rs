@@ -35,17 +35,19 @@ const LONG_RUN: u64 = 50;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// Lines only.
     #[default]
     Plain,
     /// Bars on standard error.
     Live,
+    /// None: the run is over.
+    Silent,
 }
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(super) enum Verbosity {
     /// Red cases.
     #[default]
     Normal,
@@ -57,27 +59,29 @@ pub enum Verbosity {
 
 /// How the terminal's report looks.
 #[derive(Debug, Clone, Default)]
-pub struct TerminalSettings {
+pub(super) struct TerminalSettings {
     /// Colours.
-    pub color: bool,
+    pub(super) color: bool,
     /// Progress.
-    pub progress: Progress,
+    pub(super) progress: Progress,
     /// How much is told.
-    pub verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
     /// The run's folder, as people can name it; evidence is in it.
-    pub folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl TerminalSettings {
     /// What suits the surroundings: colours where standard output is a terminal, bars where standard
     /// error is one; neither with `NO_COLOR`, no bars with `CI`. `verbose`: how often `-v` was given.
-    #[must_use]
-    pub fn detect(verbose: u8) -> Self {
+    pub(in crate::report) fn detect(verbose: u8) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
         let (no_color, forced) = (set("NO_COLOR"), set("CLICOLOR_FORCE"));
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let color = !no_color && (forced || (!dumb && std::io::stdout().is_terminal()));
-        let live = !no_color && !dumb && !set("CI") && std::io::stderr().is_terminal();
+        // Through a pipe the results may well come to the same terminal, past the bars.
+        let piped =
+            !std::io::stdout().is_terminal() && !std::fs::metadata("/dev/stdout").is_ok_and(|out| out.is_file());
+        let live = !no_color && !dumb && !set("CI") && !piped && std::io::stderr().is_terminal();
         Self {
             color,
             progress: if live { Progress::Live } else { Progress::Plain },
@@ -97,6 +101,7 @@ pub(super) struct Terminal {
     paint: Paint,
     verbosity: Verbosity,
     live: Option<Live>,
+    progress: Progress,
     scene: Scene,
     counts: BTreeMap<Verdict, u64>,
     finished: u64,
@@ -110,6 +115,7 @@ impl Terminal {
             paint: Paint { color: settings.color },
             verbosity: settings.verbosity,
             live,
+            progress: settings.progress,
             scene: Scene { header: None, folder: settings.folder },
             counts: BTreeMap::new(),
             finished: 0,
@@ -222,7 +228,7 @@ impl Terminal {
     /// Without bars, a long run tells every tenth how far it is.
     fn milestone(&self) {
         let all = self.scene.header.as_ref().map_or(0, |header| header.cases);
-        if self.live.is_some() || all < LONG_RUN || self.finished >= all {
+        if self.progress != Progress::Plain || all < LONG_RUN || self.finished >= all {
             return;
         }
         let tenth = |n: u64| n * MILESTONES / all;
