@@ -140,6 +140,10 @@ fn call_reaches_a_direct_server_with_every_tls_mode() {
         let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!((status, json["value"].as_str()), (Some(0), Some("one")));
         assert_eq!(json["connection"]["tls"].as_bool(), Some(mode != "none"));
+        let get = |how: &[&str]| call(&[&["proto.KV/Get"], how].concat());
+        assert_eq!(get(&["key=a"]), (Some(0), "{\"value\":\"one\"}\n".into(), String::new()));
+        assert_eq!(get(&["--data", "{\"key\":\"a\"}"]).1, "{\"value\":\"one\"}\n");
+        assert_eq!(get(&["--hex", "0a0161"]).1, "0a036f6e65\n");
         assert_eq!(terminate(&mut running), Some(0));
     }
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file("client-p384.key")).unwrap().permissions());
@@ -153,6 +157,9 @@ fn call_says_what_is_wrong_with_its_input() {
         (&["call", "kv.get", "key=a", "x=b", "--server", "127.0.0.1:1"], "takes no `x`"),
         (&["call", "kv.drop", "--server", "127.0.0.1:1"], "known are kv.get"),
         (&["call", "kv.get", "key=a", "--server", "nowhere"], "unix:PATH"),
+        (&["call", "proto.KV/Got", "--server", "127.0.0.1:1"], "Get"),
+        (&["call", "proto.KV/Get", "kee=a", "--server", "127.0.0.1:1"], "key"),
+        (&["call", "shop.Orders/Get", "--server", "127.0.0.1:1"], "shop.Orders"),
         (&["call", "kv.get", "key=a"], "--server"),
         (&["call", "kv.get", "key=a", "--server", "127.0.0.1:1", "--deadline", "soon"], "500ms"),
         (&["call", "kv.get", "key=a", "--server", "127.0.0.1:1", "--tls", "server", "--ca", "/absent"], "/absent"),
