@@ -1,7 +1,9 @@
 //! `soupscen call`: an ad hoc client on the built-in one.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::tls_args::TlsArgs;
 use crate::axis::values::TlsMode;
+use crate::dynamic::{DynamicError, Method, Service};
 use crate::handshake::Cookie;
 use crate::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
 use crate::peer::builtin::{BuiltinClient, KV_SERVICE};
@@ -21,10 +24,11 @@ use crate::peer::{
 /// Call a service with the built-in peer.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// What to call: kv.get, kv.put, or package.Service/Method with --hex.
+    /// What to call: kv.get, kv.put, or package.Service/Method with --proto or --hex.
     #[arg(value_name = "OP")]
     pub op: String,
-    /// Arguments of the op, like key=a value=b.
+    /// Arguments of the op, or fields of the message, like key=a qty=2; a value that is JSON counts
+    /// as such, any other as text.
     #[arg(value_name = "NAME=VALUE", value_parser = pair)]
     pub arguments: Vec<(String, String)>,
     /// The server to dial: HOST:PORT or unix:PATH.
@@ -33,8 +37,17 @@ pub struct CallArgs {
     /// The go-plugin server to start, with its arguments; to be the last flag.
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
     pub plugin: Vec<String>,
-    /// An encoded request message in hex, for package.Service/Method; may be given more than once.
-    #[arg(long, value_name = "HEX", value_parser = bytes_of_hex)]
+    /// A .proto file that declares package.Service; may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub proto: Vec<PathBuf>,
+    /// A folder in which imports are looked for; may be given more than once.
+    #[arg(long, value_name = "FOLDER", requires = "proto")]
+    pub import: Vec<PathBuf>,
+    /// A whole request message as JSON; may be given more than once, for a stream.
+    #[arg(long, value_name = "JSON", value_parser = json_value, conflicts_with = "hex")]
+    pub data: Vec<Value>,
+    /// An encoded request message in hex; may be given more than once. Answers are printed as hex.
+    #[arg(long, value_name = "HEX", value_parser = bytes_of_hex, conflicts_with = "proto")]
     pub hex: Vec<Bytes>,
     /// TLS; with --plugin the default is auto.
     #[command(flatten)]
@@ -73,6 +86,10 @@ fn metadata(text: &str) -> Result<(String, Bytes), String> {
 
 fn bytes_of_hex(text: &str) -> Result<Bytes, String> {
     hex::decode(text).map(Bytes::from).map_err(|error| format!("`{text}` is no hex: {error}"))
+}
+
+fn json_value(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("`{text}` is no JSON: {error}"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -166,6 +183,19 @@ fn forwarded() -> Vec<(String, String)> {
 struct Call {
     method: String,
     send: Vec<Bytes>,
+    answer: Answer,
+}
+
+/// How answers are read.
+enum Answer {
+    /// The value of a `GetResponse`.
+    Value,
+    /// Nothing in it.
+    Empty,
+    /// JSON, by its descriptor.
+    Message(Arc<Method>),
+    /// Hex.
+    Bytes,
 }
 
 impl Call {
@@ -183,19 +213,54 @@ impl Call {
             "kv.get" => {
                 allow(&["key"])?;
                 let message = GetRequest { key: argument("key")? };
-                Ok(Self { method: kv("Get"), send: vec![message.encode_to_vec().into()] })
+                Ok(Self { method: kv("Get"), send: vec![message.encode_to_vec().into()], answer: Answer::Value })
             }
             "kv.put" => {
                 allow(&["key", "value"])?;
                 let message = PutRequest { key: argument("key")?, value: argument("value")?.into_bytes().into() };
-                Ok(Self { method: kv("Put"), send: vec![message.encode_to_vec().into()] })
+                Ok(Self { method: kv("Put"), send: vec![message.encode_to_vec().into()], answer: Answer::Empty })
             }
-            method if method.contains('/') => {
+            method if method.contains('/') && !args.hex.is_empty() => {
                 allow(&[])?;
-                let send = if args.hex.is_empty() { vec![Bytes::new()] } else { args.hex.clone() };
-                Ok(Self { method: method.to_owned(), send })
+                Ok(Self { method: method.to_owned(), send: args.hex.clone(), answer: Answer::Bytes })
             }
-            op => Err(format!("`{op}` is not known; known are kv.get, kv.put and package.Service/Method with --hex")),
+            op => match op.split_once('/') {
+                Some((service, method)) => Self::dynamic(args, service, method),
+                None => Err(format!(
+                    "`{op}` is not known; known are kv.get, kv.put and package.Service/Method with --proto or --hex"
+                )),
+            },
+        }
+    }
+
+    /// A method by its descriptor.
+    fn dynamic(args: &CallArgs, service: &str, method: &str) -> Result<Self, String> {
+        let text = |error: DynamicError| error.to_string();
+        let method = Service::compile(service, &args.proto, &args.import).map_err(text)?.method(method).map_err(text)?;
+        let mut messages = args.data.clone();
+        if messages.is_empty() || !args.arguments.is_empty() {
+            if !messages.is_empty() {
+                return Err("give the message by NAME=VALUE or by --data, not by both".to_owned());
+            }
+            let fields = args.arguments.iter().map(|(name, value)| {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
+                (name.clone(), value)
+            });
+            messages.push(Value::Object(fields.collect()));
+        }
+        let send = messages.iter().map(|message| method.encode(message)).collect::<Result<_, _>>().map_err(text)?;
+        Ok(Self { method: method.path().to_owned(), send, answer: Answer::Message(method) })
+    }
+
+    /// A message for people: `None` when there is nothing to show.
+    fn read(&self, message: &Bytes) -> Option<Value> {
+        match &self.answer {
+            Answer::Value => {
+                GetResponse::decode(message.as_ref()).ok().map(|response| text_or_base64(&response.value))
+            }
+            Answer::Empty => None,
+            Answer::Message(method) => Some(method.decode(message).unwrap_or_else(|error| json!(error.to_string()))),
+            Answer::Bytes => Some(json!(hex::encode(message))),
         }
     }
 }
@@ -209,10 +274,10 @@ fn answer(
 ) -> ExitCode {
     let ok = result.status.code == "OK";
     if args.json {
-        print(&report(args, call, result, connection, elapsed).to_string());
+        print(&report(call, result, connection, elapsed).to_string());
     } else if ok {
         for message in &result.receive {
-            show(&args.op, message);
+            show(call, message);
         }
     } else {
         let origin = if result.local == Some(true) { " (said by this client itself)" } else { "" };
@@ -221,15 +286,18 @@ fn answer(
     ExitCode::from(u8::from(!ok))
 }
 
-fn show(op: &str, message: &Bytes) {
-    match op {
-        "kv.get" => {
-            let mut out = std::io::stdout().lock();
-            let value = GetResponse::decode(message.as_ref()).map(|response| response.value).unwrap_or_default();
-            let _ = out.write_all(&value).and_then(|()| out.write_all(b"\n"));
-        }
-        "kv.put" => {}
-        _ => print(&hex::encode(message)),
+fn show(call: &Call, message: &Bytes) {
+    if let Answer::Value = call.answer {
+        // As it is: it may be no text.
+        let mut out = std::io::stdout().lock();
+        let value = GetResponse::decode(message.as_ref()).map(|response| response.value).unwrap_or_default();
+        let _ = out.write_all(&value).and_then(|()| out.write_all(b"\n"));
+        return;
+    }
+    match call.read(message) {
+        Some(Value::String(text)) => print(&text),
+        Some(value) => print(&value.to_string()),
+        None => {}
     }
 }
 
@@ -246,22 +314,17 @@ fn metadata_json(metadata: &Metadata) -> Value {
     metadata.iter().map(|(name, value)| json!([name, text_or_base64(value)])).collect()
 }
 
-fn report(
-    args: &CallArgs,
-    call: &Call,
-    result: &CallResult,
-    connection: &dyn Connection,
-    elapsed: Duration,
-) -> Value {
+fn report(call: &Call, result: &CallResult, connection: &dyn Connection, elapsed: Duration) -> Value {
     let mut report = Map::new();
     report.insert("method".to_owned(), json!(call.method));
     report.insert("status".to_owned(), json!(result.status));
     report.insert("local".to_owned(), json!(result.local));
-    if args.op == "kv.get" {
-        let value = result.receive.first().and_then(|message| GetResponse::decode(message.as_ref()).ok());
-        report.insert("value".to_owned(), value.map_or(Value::Null, |response| text_or_base64(&response.value)));
+    let messages: Vec<Value> = result.receive.iter().filter_map(|message| call.read(message)).collect();
+    if let Answer::Value = call.answer {
+        report.insert("value".to_owned(), messages.into_iter().next().unwrap_or_default());
+    } else {
+        report.insert("messages".to_owned(), Value::Array(messages));
     }
-    report.insert("messages_hex".to_owned(), result.receive.iter().map(hex::encode).collect());
     report.insert("headers".to_owned(), metadata_json(&result.headers));
     report.insert("trailers".to_owned(), metadata_json(&result.trailers));
     report.insert("cause".to_owned(), json!(result.reported.as_ref().and_then(|reported| reported.cause.as_ref())));

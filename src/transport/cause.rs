@@ -155,9 +155,14 @@ fn tls(error: &TlsError, own: Own) -> Fault {
         TlsError::AlertReceived(alert) => return alert_received(*alert, own),
         TlsError::InvalidCertificate(problem) => {
             let detail = certificate(problem).map_or_else(String::new, |detail| format!(".{detail}"));
+            // rustls shows foreign errors in their debug form only.
+            let why = match problem {
+                CertificateError::Other(inner) => inner.0.to_string(),
+                problem => problem.to_string(),
+            };
             (
                 format!("tls.rejected.{other}-cert.by-{name}{detail}"),
-                format!("the {name} refused the {other}'s certificate: {error}"),
+                format!("the {name} refused the {other}'s certificate: {why}"),
             )
         }
         TlsError::NoCertificatesPresented => (

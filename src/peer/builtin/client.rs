@@ -261,6 +261,7 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
     };
     // A status that the library made up carries what it was made from; a received one does not.
     let local = status.source().is_some();
+    let status = if never_sent(&status) { gone(status) } else { status };
     result.trailers = from_map(status.metadata());
     let code = code_name(status.code());
     result.status = GrpcStatus { code: code.to_owned(), text: status.message().to_owned() };
@@ -270,12 +271,34 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
     }
 }
 
+/// hyper calls a request that found the connection ended a cancelled one, and tonic repeats it.
+fn never_sent(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_canceled() || error.is_closed();
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn gone(status: Status) -> Status {
+    let mut gone = Status::unavailable("the connection has ended");
+    gone.set_source(Arc::new(status));
+    gone
+}
+
 /// What this end knows of a status that it made up itself.
 fn account(status: &Status, code: &str, watch: &Watch) -> Reported {
     let given = Some(GrpcStatus { code: code.to_owned(), text: status.message().to_owned() });
     let closed = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
     if let Some(fault) = watch.fault().filter(|_| closed) {
         return Reported { status: given, ..fault.reported };
+    }
+    if never_sent(status) {
+        let text = "the server ended the connection before the call";
+        return Reported { status: given, ..Fault::new(Phase::Rpc, "rpc.closed", text).reported };
     }
     let text = match status.source() {
         Some(source) if source.to_string() != status.message() => format!("{}: {}", status.message(), chain(source)),

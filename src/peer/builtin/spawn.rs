@@ -45,6 +45,12 @@ pub trait Spawner: Send + Sync + std::fmt::Debug {
     fn spawn(&self, program: Program) -> BoxFuture<'_, io::Result<Spawned>>;
 }
 
+impl<S: Spawner + ?Sized> Spawner for std::sync::Arc<S> {
+    fn spawn(&self, program: Program) -> BoxFuture<'_, io::Result<Spawned>> {
+        self.as_ref().spawn(program)
+    }
+}
+
 /// Starts programs with tokio, from whatever thread this is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokioSpawner;
