@@ -15,7 +15,7 @@ use crate::exec::{Engine, Settings, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer};
 use crate::plan::{Plan, Selection};
 use crate::process::{Interrupts, guard};
-use crate::report::{Live, ReportOptions};
+use crate::report::{self, Live, ReportOptions};
 
 /// Everything that soupscen keeps: builds and runs. `SOUPSCEN_HOME` moves it.
 const HOME: &str = ".soupscen";
@@ -86,7 +86,7 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         verbose: args.verbose,
         colour: printer.colour_stdout(),
     };
-    if let Err(errors) = options.check_places() {
+    if let Err(errors) = report::check_places(&options) {
         errors.iter().for_each(|error| printer.error(&error.to_string()));
         return ExitCode::from(exit::INVALID);
     }

@@ -48,11 +48,6 @@ impl Senses {
         });
     }
 
-    pub(super) fn handshake(&self, report: HandshakeReport) {
-        *lock(&self.handshake) = Some(report);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
     /// Adds to the handshake report, whether or not a line came yet.
     pub(super) fn amend_handshake(&self, amend: impl FnOnce(&mut HandshakeReport)) {
         amend(lock(&self.handshake).get_or_insert_with(HandshakeReport::default));

@@ -26,14 +26,6 @@ pub struct ReportOptions {
 }
 
 impl ReportOptions {
-    /// Finds out before a run whether its reports can be written.
-    ///
-    /// # Errors
-    /// One for each place that cannot be written.
-    pub fn check_places(&self) -> Result<(), Vec<ReportError>> {
-        super::check_places(&self.settings(None, &Printer::stdout()))
-    }
-
     pub(super) fn settings(&self, folder: Option<&Path>, out: &Printer) -> Settings {
         let step_summary = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty());
         Settings {

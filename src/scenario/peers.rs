@@ -41,7 +41,6 @@ impl<'a> Context<'a> {
                     "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
                     // Which axes there are is not known before the matrix is read.
                     "axes" => scope.open("axes"),
-                    "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
                     name => scope = scope.root(name, []),
                 }
             }

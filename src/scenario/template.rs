@@ -30,8 +30,6 @@ pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls
 pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "version", "group"];
 /// What names builds and version probes may use.
 pub const BUILD_NAMES: &[&str] = &["output", "folder", "vars"];
-/// The fields of `tls` in commands.
-pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "version", "group"];
 /// The fields of `case`.
 pub const CASE_FIELDS: &[&str] = &["key", "id", "slug"];
 
