@@ -138,13 +138,13 @@ fn single(kind: &Kind, value: &Value, place: &str) -> Result<Proto, DynamicError
             Value::String(text) => Ok(Proto::String(text.clone())),
             other => fail(place, format!("expected text, got {}", kind_of(other)), "; write it in quotes"),
         },
-        Kind::Bytes => match expect::bytes(value) {
-            Some(bytes) => Ok(Proto::Bytes(bytes)),
-            None => {
+        Kind::Bytes => expect::bytes(value).map(Proto::Bytes).map_or_else(
+            || {
                 let why = format!("expected bytes, got {}", kind_of(value));
                 fail(place, why, "; write text in quotes, or `{$base64: …}` with padded standard base64")
-            }
-        },
+            },
+            Ok,
+        ),
         Kind::Bool => match value {
             Value::Bool(v) => Ok(Proto::Bool(*v)),
             Value::String(v) if v == "true" || v == "false" => Ok(Proto::Bool(v == "true")),

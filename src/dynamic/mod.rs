@@ -158,20 +158,16 @@ impl Service {
                 (found, method)
             }
         };
-        match service.methods().find(|m| m.name() == method) {
-            Some(descriptor) => {
-                let path = format!("{}/{}", service.full_name(), descriptor.name());
-                Ok(Arc::new(Method { path, descriptor }))
-            }
-            None => {
-                let known: Vec<String> = service.methods().map(|m| m.name().to_owned()).collect();
-                Err(DynamicError::NoMethod {
-                    service: service.full_name().to_owned(),
-                    method: method.to_owned(),
-                    help: suggest::help(method, &known, "methods"),
-                })
-            }
+        if let Some(descriptor) = service.methods().find(|m| m.name() == method) {
+            let path = format!("{}/{}", service.full_name(), descriptor.name());
+            return Ok(Arc::new(Method { path, descriptor }));
         }
+        let known: Vec<String> = service.methods().map(|m| m.name().to_owned()).collect();
+        Err(DynamicError::NoMethod {
+            service: service.full_name().to_owned(),
+            method: method.to_owned(),
+            help: suggest::help(method, &known, "methods"),
+        })
     }
 }
 
@@ -208,7 +204,7 @@ impl Method {
     /// # Errors
     /// When the bytes are no such message.
     pub fn decode(&self, bytes: &[u8]) -> Result<Value, DynamicError> {
-        decode_as(self.descriptor.output(), bytes)
+        decode_as(&self.descriptor.output(), bytes)
     }
 
     /// Checks the field names of a request template without its values: problems by dotted path.
@@ -230,7 +226,7 @@ impl Method {
     /// # Errors
     /// As [`Method::decode`].
     pub fn decode_request(&self, bytes: &[u8]) -> Result<Value, DynamicError> {
-        decode_as(self.descriptor.input(), bytes)
+        decode_as(&self.descriptor.input(), bytes)
     }
 }
 
@@ -238,14 +234,14 @@ fn encode_as(message: &MessageDescriptor, value: &Value) -> Result<Bytes, Dynami
     encode::message(message, value, message.full_name()).map(|m| m.encode_to_vec().into())
 }
 
-fn decode_as(message: MessageDescriptor, bytes: &[u8]) -> Result<Value, DynamicError> {
+fn decode_as(message: &MessageDescriptor, bytes: &[u8]) -> Result<Value, DynamicError> {
     let fail = |message: &MessageDescriptor, why: String| DynamicError::Decode {
         message: message.full_name().to_owned(),
         length: bytes.len(),
         why,
     };
-    let decoded = DynamicMessage::decode(message.clone(), bytes).map_err(|e| fail(&message, e.to_string()))?;
-    decode::message(&decoded).map_err(|why| fail(&message, why))
+    let decoded = DynamicMessage::decode(message.clone(), bytes).map_err(|e| fail(message, e.to_string()))?;
+    decode::message(&decoded).map_err(|why| fail(message, why))
 }
 
 fn compile(files: &[PathBuf], import: &[PathBuf]) -> Result<DescriptorPool, protox::Error> {

@@ -69,7 +69,7 @@ pub fn first_record(cipher: u16, length: u16) -> Option<ClientFlight> {
 
 /// The key that made a `CertificateVerify`, where a flight's messages came in a record each (Go,
 /// Java): the record right before `Finished`. `None` where they are packed together (rustls,
-/// BoringSSL) or the length fits no key.
+/// `BoringSSL`) or the length fits no key.
 #[must_use]
 pub fn signing_key(side: Side, cipher: u16, lengths: &[u16]) -> Option<KeyType> {
     let finished = finished_record(cipher)?;

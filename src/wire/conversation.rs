@@ -215,7 +215,8 @@ impl Conversation {
         let half = self.half(side);
         match kind {
             content::HANDSHAKE if !half.ciphered => {
-                if !half.messages.push(bytes) {
+                let understood = half.messages.push(bytes);
+                if !understood {
                     self.give_up(side);
                 }
             }

@@ -168,7 +168,7 @@ fn closed(e: &Evidence) -> Option<Finding> {
     let how = if last.reset { "reset" } else { "closed" };
     let mut text = format!("the {} {how} a connection that had been established", side.name());
     if let Some(status) = status {
-        text.push_str(&format!("; the client's status: {} {}", status.code, cut(&status.text)));
+        text = format!("{text}; the client's status: {} {}", status.code, cut(&status.text));
     }
     Some(Finding::new(Phase::Rpc, format!("rpc.closed.by-{}", side.name()), Certainty::Observed, text))
 }

@@ -1,8 +1,8 @@
 //! Which of several findings is the reason.
 
 use super::{Finding, names, wire};
-use crate::outcome::evidence::{Evidence, Reported, Side};
 use crate::outcome::Phase;
+use crate::outcome::evidence::{Evidence, Reported, Side};
 
 /// Whether `code` is `prefix` or below it, in whole segments.
 pub(super) fn is_under(code: &str, prefix: &str) -> bool {

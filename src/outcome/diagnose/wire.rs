@@ -313,7 +313,8 @@ fn server_key(e: &Evidence, w: &WireReport) -> Option<(KeyType, &'static str)> {
     let announced = || e.handshake.as_ref()?.server_cert.as_ref()?.key.map(|k| (k, "announced in field 6"));
     let signed = || {
         let hello = w.server_hello.as_ref()?;
-        records::signing_key(Side::Server, hello.cipher, &w.server_records).map(|k| (k, "by the length of its signature"))
+        records::signing_key(Side::Server, hello.cipher, &w.server_records)
+            .map(|k| (k, "by the length of its signature"))
     };
     on_wire().or_else(announced).or_else(signed).or_else(|| e.known.server_key.map(|k| (k, "given to the server")))
 }
