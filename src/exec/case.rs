@@ -16,7 +16,7 @@ use crate::axis::values::{Launch, Request};
 use crate::event::{Attempt, CaseRecord};
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::effective::effective;
-use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::evidence::{Evidence, RanOut, Reported, Side};
 use crate::outcome::{Cause, Certainty, Ending, Expected, Observation, Phase, verdict};
 use crate::plan::Case;
 use crate::scenario::model::{EffectivePolicy, Isolation, Script};
@@ -272,9 +272,17 @@ async fn conclude(
         _ => None,
     };
     let passed = matches!(end, End::Passed);
+    let ran_out = match &end {
+        End::Timeout(_) => Some(RanOut {
+            phase: Phase::Rpc,
+            waiting_for: "case".into(),
+            budget_ms: u64::try_from(run.plan.scenario().timeouts.case.as_millis()).unwrap_or(u64::MAX),
+        }),
+        _ => transcript.ran_out.clone(),
+    };
     let evidence = match (&end, lane) {
         (End::NoLane(failure, _), _) => (*failure.evidence).clone(),
-        (_, Some(lane)) => lane.senses.evidence(reported),
+        (_, Some(lane)) => lane.senses.evidence(reported, ran_out),
         _ => Evidence::default(),
     };
     let ends: Vec<_> = lane

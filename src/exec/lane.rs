@@ -12,7 +12,8 @@ use crate::axis::values::Transport;
 use crate::event::{PeerCommand, PeerOutput};
 use crate::handshake::{self, Line};
 use crate::outcome::diagnose::Diagnosis;
-use crate::outcome::evidence::{Evidence, Side};
+use crate::outcome::Phase;
+use crate::outcome::evidence::{Evidence, RanOut, Side};
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
@@ -172,6 +173,7 @@ pub(super) async fn connect(
         commands: commands.clone(),
         output,
     };
+    let within = request.start;
     let mut target = server.target.clone();
     let both_ours = run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
     if !both_ours {
@@ -182,7 +184,7 @@ pub(super) async fn connect(
             }
             Err(e) => {
                 let error = run.harness_error("relay.listen", &format!("the relay cannot listen: {e}"));
-                return Err(fail(senses.evidence(None), None, Some(error), Vec::new()));
+                return Err(fail(senses.evidence(None, None), None, Some(error), Vec::new()));
             }
         }
     }
@@ -205,7 +207,7 @@ pub(super) async fn connect(
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()));
+            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out(error.as_ref(), Phase::Connect, "connection", within));
             let output = run.peers.outputs(request.client, request.server).await;
             Err(fail(evidence, certain, error, output))
         }
@@ -214,6 +216,7 @@ pub(super) async fn connect(
 
 /// Has the client launch a plugin through the shim.
 pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result<Lane, StartFailure> {
+    let within = request.start;
     let mut commands = vec![run.peers.command(request.client, Side::Client)];
     let plugin = match run.peers.plugin(request.server, &request) {
         Ok(plugin) => plugin,
@@ -268,7 +271,8 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             // The exit of a plugin that the host has just given up is part of the evidence.
             let _ = tokio::time::timeout(LAST_WORD, senses.server_ended()).await;
             drop(watcher);
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()));
+            let waiting = if senses.has_line() { (Phase::Connect, "connection") } else { (Phase::Handshake, "handshake-line") };
+            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out(error.as_ref(), waiting.0, waiting.1, within));
             let output = run.peers.output(request.client, Side::Client).await;
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }
@@ -307,6 +311,12 @@ async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Ar
         Endpoint::Unix(path) => Target::Unix(path),
     };
     Ok((Arc::new(relay), address))
+}
+
+/// The budget that a client's failure says has run out.
+fn ran_out(error: Option<&PeerError>, phase: Phase, waiting_for: &str, within: Duration) -> Option<RanOut> {
+    let budget_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    error.filter(|e| e.timed_out).map(|_| RanOut { phase, waiting_for: waiting_for.into(), budget_ms })
 }
 
 /// What the relay reads of a certificate.

@@ -431,7 +431,9 @@ fn render(
 ) -> Result<(Vec<String>, Vec<(String, String)>), String> {
     let mut context = context.clone();
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
-    context.insert("folder".into(), peer.folder.to_string_lossy().into_owned().into());
+    // Commands run in the peer's folder, so that a relative path to it would miss.
+    let folder = std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone());
+    context.insert("folder".into(), folder.to_string_lossy().into_owned().into());
     let renderer = Renderer::new(&context);
     let text = |template: &String| {
         renderer.text(template).map_err(|e| format!("a command of peer `{}`: {e}", peer.name))
@@ -441,7 +443,7 @@ fn render(
         && program.contains('/')
         && !program.starts_with('/')
     {
-        *program = peer.folder.join(&*program).to_string_lossy().into_owned();
+        *program = folder.join(&*program).to_string_lossy().into_owned();
     }
     let mut env = Vec::new();
     for (key, value) in &command.env {

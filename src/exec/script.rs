@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
-use crate::outcome::evidence::Reported;
-use crate::outcome::{CheckResult, GrpcStatus};
+use crate::outcome::evidence::{RanOut, Reported};
+use crate::outcome::{CheckResult, GrpcStatus, Phase};
 use crate::peer::{CallRequest, CallResult, Connection, PeerError, Stream};
 use crate::scenario::model::{CallDef, Expect, Op, Script, Service, Step};
 use crate::scenario::template::Renderer;
@@ -70,6 +70,8 @@ pub(super) struct Transcript {
     pub(super) status: Option<GrpcStatus>,
     /// What is being executed, for timeouts.
     pub(super) current: String,
+    /// The budget that ran out, if one did.
+    pub(super) ran_out: Option<RanOut>,
 }
 
 impl Transcript {
@@ -141,6 +143,11 @@ impl Runner<'_> {
         };
         let outcome = self.execute(step, &mut record).await;
         record.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if outcome.as_ref().is_ok_and(|o| o.failure.as_ref().is_some_and(|f| f.timed_out)) {
+            let (waiting_for, budget) = self.waited_for(&step.op);
+            let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+            transcript.ran_out = Some(RanOut { phase: Phase::Rpc, waiting_for: waiting_for.into(), budget_ms });
+        }
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stop) => {
@@ -158,6 +165,19 @@ impl Runner<'_> {
         }
         transcript.ops.push(record);
         result
+    }
+
+    /// What an op waits for, as the last segment of a cause, and how long.
+    fn waited_for(&self, op: &Op) -> (&'static str, Duration) {
+        let default = self.scene.op_timeout;
+        match op {
+            Op::Named { .. } => ("reply", default),
+            Op::Call(call) | Op::Open { call, .. } => ("reply", call.deadline.unwrap_or(default)),
+            Op::Send { .. } | Op::HalfClose { .. } | Op::Cancel { .. } => ("transport", default),
+            Op::Receive { within, .. } => ("message", within.unwrap_or(default)),
+            Op::End { within, .. } => ("end-of-stream", within.unwrap_or(default)),
+            Op::Stdio { within } => ("stdio", within.unwrap_or(default)),
+        }
     }
 
     /// Holds an outcome against a step's expectations.
@@ -399,7 +419,7 @@ async fn within<T>(
     tokio::time::timeout(budget, future).await.unwrap_or_else(|_| {
         Err(PeerError {
             reported: Reported {
-                phase: Some(crate::outcome::Phase::Rpc),
+                phase: Some(Phase::Rpc),
                 error: format!("no answer to `{what}` within {budget:?}"),
                 native: None,
                 status: None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::outcome::diagnose::{self, Diagnosis};
-use crate::outcome::evidence::{ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, Reported};
+use crate::outcome::evidence::{ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, RanOut, Reported};
 use crate::peer::Served;
 use crate::wire::Relay;
 
@@ -73,6 +73,11 @@ impl Senses {
         }
     }
 
+    /// Whether the plugin's handshake line came.
+    pub(super) fn has_line(&self) -> bool {
+        lock(&self.handshake).as_ref().is_some_and(|h| h.line.is_some())
+    }
+
     /// Whether the host switched `AutoMTLS` on.
     pub(super) fn auto_mtls(&self) -> bool {
         lock(&self.handshake).as_ref().is_some_and(|h| h.auto_mtls)
@@ -94,7 +99,7 @@ impl Senses {
     }
 
     /// Everything seen so far, with the client's account of a failure.
-    pub(super) fn evidence(&self, client: Option<Reported>) -> Evidence {
+    pub(super) fn evidence(&self, client: Option<Reported>, timeout: Option<RanOut>) -> Evidence {
         let server = self
             .served
             .as_ref()
@@ -106,7 +111,7 @@ impl Senses {
             client,
             server,
             known: self.known.clone(),
-            timeout: None,
+            timeout,
         }
     }
 
@@ -120,7 +125,7 @@ impl Senses {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if let Some(diagnosis) = diagnose::certain(&self.evidence(None)) {
+            if let Some(diagnosis) = diagnose::certain(&self.evidence(None, None)) {
                 return diagnosis;
             }
             if changed.changed().await.is_err() {

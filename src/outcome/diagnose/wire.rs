@@ -237,8 +237,14 @@ fn hidden_alert(e: &Evidence, w: &WireReport, from: Side) -> Finding {
             );
             Finding::new(Phase::Tls, "tls.closed.by-client", Certainty::Deduced, text)
         }
-        (Side::Server, _) => {
-            let text = format!("the server sent an encrypted alert ({version}); it had asked for no certificate");
+        // rustls finds out that no scheme fits only when it has to sign, after its hello.
+        (Side::Server, None) if let Some(why) = mismatch(e, w) => {
+            let text = format!("the server sent an encrypted alert instead of its certificate ({version}): {why}");
+            rejected_by_client(".signature", Certainty::Deduced, text)
+        }
+        (Side::Server, flight) => {
+            let asked = if flight.is_some() { "; it had asked for no certificate" } else { "" };
+            let text = format!("the server sent an encrypted alert ({version}){asked}");
             Finding::new(Phase::Tls, "tls.alert.unread.from-server", Certainty::Deduced, text)
         }
     }

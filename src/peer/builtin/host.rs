@@ -13,6 +13,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::DEFAULT_KEY;
+use crate::axis::values::TlsMode;
 use super::client::Wire;
 use super::codec::Raw;
 use super::proto::health::health_check_response::ServingStatus;
@@ -20,7 +22,7 @@ use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use super::proto::plugin::stdio_data::Channel;
 use super::proto::plugin::{Empty, StdioData};
 use super::spawn::{Output, Process, Program, Spawned, Spawner};
-use crate::axis::values::{KeyType, TlsMode};
+
 use crate::handshake::{Cookie, HostEnv, LINE_LIMIT, Line, read_line};
 use crate::outcome::evidence::ConnectionFacts;
 use crate::outcome::{Exit, Phase};
@@ -82,7 +84,7 @@ fn own_identity(request: &LaunchRequest) -> Result<Option<Arc<Identity>>, PeerEr
     if let Some(given) = &request.tls.identity {
         return Ok(Some(Arc::clone(given)));
     }
-    let made = Identity::self_signed(KeyType::P521).map_err(|error| PeerError {
+    let made = Identity::self_signed(DEFAULT_KEY).map_err(|error| PeerError {
         harness: true,
         ..Fault::new(Phase::Spawn, "spawn.certificate", error.to_string()).into()
     })?;

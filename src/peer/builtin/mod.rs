@@ -22,7 +22,12 @@ pub use client::BuiltinClient;
 pub use server::{BuiltinServer, KV_SERVICE};
 
 use super::PeerError;
+use crate::axis::values::KeyType;
 use crate::transport::Fault;
+
+/// The key of an `AutoMTLS` certificate when none is asked for. go-plugin makes P-521 keys, which
+/// `BoringSSL` (grpcio) cannot verify; the built-in peer makes one that everybody can.
+pub const DEFAULT_KEY: KeyType = KeyType::P256;
 
 impl From<Fault> for PeerError {
     fn from(fault: Fault) -> Self {

@@ -17,6 +17,7 @@ use super::control::Stdio;
 use super::log::Log;
 use super::server::{App, start};
 use super::store::Store;
+use super::DEFAULT_KEY;
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Kind, Line, PluginEnv, choose_version};
 use crate::pki::{Identity, PkiError, provider};
@@ -199,7 +200,7 @@ fn plugin_tls(settings: &ServeSettings, env: &PluginEnv) -> Result<(TlsMode, Tls
         };
         tls.ca = Some(Arc::new(Identity::trust_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT")?));
         if tls.identity.is_none() {
-            tls.identity = Some(broken::identity_for(settings.broken, settings.key.unwrap_or(KeyType::P521))?);
+            tls.identity = Some(broken::identity_for(settings.broken, settings.key.unwrap_or(DEFAULT_KEY))?);
         }
     }
     Ok((mode, settings.broken.map_or(tls.clone(), |defect| defect.tls(tls))))
