@@ -2,6 +2,8 @@
 
 /// At most this many known names are listed in a help text.
 const LISTED: usize = 12;
+/// At most this many candidates are compared with a word.
+const COMPARED: usize = 1_000;
 
 /// The candidate closest to `word`, if one is close enough to be worth naming: at most one slip
 /// (insertion, deletion, swap, replacement) per three letters. Case, `-` and `_` do not count.
@@ -13,7 +15,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     }
     let wanted = fold(word);
     let mut best: Option<(usize, &'a str)> = None;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(COMPARED) {
         if candidate == word {
             continue;
         }

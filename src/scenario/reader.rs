@@ -152,7 +152,10 @@ impl<'f> World<'f> {
         };
         self.read += 1;
         if self.read > MAX_FILES {
-            complain(self, Diagnostic::error("too-many-files", format!("the scenario has more than {MAX_FILES} files")));
+            complain(
+                self,
+                Diagnostic::error("too-many-files", format!("the scenario has more than {MAX_FILES} files")),
+            );
             return None;
         }
         let bytes = match self.files.read(path) {
@@ -220,12 +223,21 @@ impl<'f> World<'f> {
                     entry.value.span,
                     format!("version {} of the scenario language is not known", short(&scalar.text)),
                     "not known",
-                    &format!("soupscen {} knows version 1; a newer soupscen may know this one", env!("CARGO_PKG_VERSION")),
+                    &format!(
+                        "soupscen {} knows version 1; a newer soupscen may know this one",
+                        env!("CARGO_PKG_VERSION")
+                    ),
                 );
                 false
             }
             _ => {
-                self.sink.error("wrong-type", entry.value.span, "`soupscen` must be the number 1", "not a version", help);
+                self.sink.error(
+                    "wrong-type",
+                    entry.value.span,
+                    "`soupscen` must be the number 1",
+                    "not a version",
+                    help,
+                );
                 true
             }
         }
