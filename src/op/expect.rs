@@ -100,17 +100,11 @@ impl OpReader<'_> {
                 }
             }
             "$base64" => {
-                if let Some(text) = self.sink.any_text(value, "`$base64`").filter(|t| !is_template(t)) {
-                    if let Err(error) = base64::engine::general_purpose::STANDARD.decode(&text) {
-                        let message = format!("this is not base64: {}", error.to_string().to_lowercase());
-                        self.sink.error(
-                            "bad-base64",
-                            value.span,
-                            message,
-                            "not base64",
-                            "standard alphabet, with padding",
-                        );
-                    }
+                if let Some(text) = self.sink.any_text(value, "`$base64`").filter(|t| !is_template(t))
+                    && let Err(error) = base64::engine::general_purpose::STANDARD.decode(&text)
+                {
+                    let message = format!("this is not base64: {}", error.to_string().to_lowercase());
+                    self.sink.error("bad-base64", value.span, message, "not base64", "standard alphabet, with padding");
                 }
             }
             _ => {

@@ -43,7 +43,7 @@ pub(crate) fn parse_step(
     let find = |key: &str| entries.iter().find(|e| e.key == key);
 
     let mut reader = OpReader { sink, scope };
-    let parsed = op.and_then(|entry| {
+    let parsed = op.map(|entry| {
         let builtin = table().iter().find(|def| def.name == entry.key);
         let (parsed, meant) = match (builtin, ops.get(entry.key.as_str())) {
             (Some(def), _) => ((def.parse)(&mut reader, &entry.value), def.expects.to_vec()),
@@ -54,7 +54,7 @@ pub(crate) fn parse_step(
             }
             (None, None) => (None, Vec::new()),
         };
-        Some((entry, parsed, meant))
+        (entry, parsed, meant)
     });
     let (name, meant) =
         parsed.as_ref().map_or(("this op", &[][..]), |(entry, _, meant)| (&*entry.key, meant.as_slice()));

@@ -145,29 +145,29 @@ fn values(sink: &mut Sink, subject: &Subject<'_>, axis: &str, def: Option<&AxisD
         Kind::List(items) => {
             for item in items {
                 let value = match &item.kind {
-                    Kind::Map(entries) => match entries.as_slice() {
-                        [only] => named(sink, subject, axis, def, only),
-                        _ => {
+                    Kind::Map(entries) => {
+                        if let [only] = entries.as_slice() {
+                            named(sink, subject, axis, def, only)
+                        } else {
                             let message = "a value with facts is a map of its name to them";
-                            sink.error(
-                                "wrong-type",
-                                item.span,
-                                message,
-                                "more than one key",
-                                "write `- name: { fact: value }`",
-                            );
+                            let help = "write `- name: { fact: value }`";
+                            sink.error("wrong-type", item.span, message, "not one key", help);
                             None
                         }
-                    },
+                    }
                     _ => sink.text(item, "a value").and_then(|text| resolve(sink, subject, axis, &text)),
                 };
-                value.into_iter().for_each(|value| keep(sink, value));
+                if let Some(value) = value {
+                    keep(sink, value);
+                }
             }
             items.is_empty()
         }
         Kind::Map(entries) => {
             for entry in entries {
-                named(sink, subject, axis, def, entry).into_iter().for_each(|value| keep(sink, value));
+                if let Some(value) = named(sink, subject, axis, def, entry) {
+                    keep(sink, value);
+                }
             }
             entries.is_empty()
         }

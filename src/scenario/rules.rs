@@ -31,13 +31,13 @@ const PHASES: &[(&str, Phase)] = &[
 pub(super) struct Rules<'a> {
     pub(super) peers: &'a IndexMap<String, Peer>,
     pub(super) incomplete: bool,
-    pub(super) rules: Vec<Rule>,
+    pub(super) all: Vec<Rule>,
     ids: HashMap<String, Span>,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn new(peers: &'a IndexMap<String, Peer>, incomplete: bool) -> Self {
-        Self { peers, incomplete, rules: Vec::new(), ids: HashMap::new() }
+        Self { peers, incomplete, all: Vec::new(), ids: HashMap::new() }
     }
 
     /// Reads `expectations` of one file.
@@ -45,7 +45,7 @@ impl<'a> Rules<'a> {
         for item in sink.list(node, "`expectations`").unwrap_or_default() {
             let Some(fields) = sink.fields::<schema::Rule>(item) else { continue };
             let rule = self.rule(sink, pending, &fields, included);
-            self.rules.extend(rule);
+            self.all.extend(rule);
         }
     }
 

@@ -96,12 +96,10 @@ impl Scope {
             sink.error("unknown-name", place, message, "no such name here", &sink.suggest(root, "names", known));
             return;
         };
-        if let Some(field) = parts.next() {
-            if !fields.contains(field) && !self.incomplete {
-                let message = format!("`{root}` has no `{}`", short(field));
-                let help = sink.suggest(field, &format!("fields of `{root}`"), fields.iter().map(String::as_str));
-                sink.error("unknown-name", place, message, "no such field", &help);
-            }
+        if let Some(field) = parts.next().filter(|field| !fields.contains(*field) && !self.incomplete) {
+            let message = format!("`{root}` has no `{}`", short(field));
+            let help = sink.suggest(field, &format!("fields of `{root}`"), fields.iter().map(String::as_str));
+            sink.error("unknown-name", place, message, "no such field", &help);
         }
     }
 }

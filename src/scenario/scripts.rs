@@ -101,15 +101,12 @@ fn script(
             continue;
         };
         streams.follow(sink, &parsed);
-        if let Some(method) = &parsed.method {
-            if !incomplete {
-                check_method(sink, subject, name, method);
-            }
+        if let Some(method) = parsed.method.as_ref().filter(|_| !incomplete) {
+            check_method(sink, subject, name, method);
         }
-        if let Op::Named { name: op, .. } = &parsed.step.op {
-            if when.is_none() {
-                check_services(sink, subject, name, op, parsed.op_span);
-            }
+        // A script with a condition may leave out the services that lack its ops.
+        if let (Op::Named { name: op, .. }, None) = (&parsed.step.op, &when) {
+            check_services(sink, subject, name, op, parsed.op_span);
         }
         if let Some(first) = ids.insert(parsed.step.id.clone(), item.span) {
             sink.push(

@@ -136,12 +136,12 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<
     let fields = sink.fields::<schema::OpDef>(&entry.value)?;
     let method = fields.require(sink, "method", "name a method of the service, as in the .proto file");
     let method = method.and_then(|node| sink.text(node, "`method`"));
-    if let (Some(method), Some(known)) = (&method, methods) {
-        if !known.contains(&method.value) {
-            let help = sink.suggest(&method.value, "methods", known.iter().map(String::as_str));
-            let message = format!("unknown method `{}`", short(&method.value));
-            sink.error("unknown-method", method.span, message, "not in the service", &help);
-        }
+    if let (Some(method), Some(known)) = (&method, methods)
+        && !known.contains(&method.value)
+    {
+        let help = sink.suggest(&method.value, "methods", known.iter().map(String::as_str));
+        let message = format!("unknown method `{}`", short(&method.value));
+        sink.error("unknown-method", method.span, message, "not in the service", &help);
     }
     let mut args = Vec::new();
     let mut send = Value::Object(Map::new());
@@ -149,7 +149,9 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<
         sink.entries(node, "`send`");
         arguments(node, &mut args);
         let mut scope = Scope::default();
-        args.iter().for_each(|arg| scope.open(arg));
+        for arg in &args {
+            scope.open(arg);
+        }
         send = scope.tree(sink, node);
     }
     let yields = fields.text(sink, "yields");
