@@ -1,7 +1,11 @@
 //! Did-you-mean: what someone who mistyped a name probably meant, and what is known instead.
 
+use std::fmt::Write as _;
+
 /// At most this many known names are listed in a help text.
 const LISTED: usize = 12;
+/// At most this many candidates are compared with a word.
+const COMPARED: usize = 1_000;
 
 /// The candidate closest to `word`, if one is close enough to be worth naming: at most one slip
 /// (insertion, deletion, swap, replacement) per three letters. Case, `-` and `_` do not count.
@@ -13,7 +17,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     }
     let wanted = fold(word);
     let mut best: Option<(usize, &'a str)> = None;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(COMPARED) {
         if candidate == word {
             continue;
         }
@@ -48,14 +52,14 @@ pub fn suggestion<'a>(word: &str, kind: &str, candidates: impl IntoIterator<Item
     if let Some(meant) = did_you_mean(word, candidates.iter().copied()) {
         text = format!("did you mean `{meant}`? ");
     }
-    text.push_str(&format!("known {kind}: {}", listed(&candidates)));
+    let _ = write!(text, "known {kind}: {}", listed(&candidates));
     text
 }
 
 fn listed(candidates: &[&str]) -> String {
     let mut text = candidates.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
     if candidates.len() > LISTED {
-        text.push_str(&format!(" and {} more", candidates.len() - LISTED));
+        let _ = write!(text, " and {} more", candidates.len() - LISTED);
     }
     text
 }

@@ -72,7 +72,9 @@ impl OpReader<'_> {
                     if self.metadata_key(&entry.key, entry.span) {
                         match &entry.value.kind {
                             Kind::List(values) => {
-                                pairs.extend(values.iter().filter_map(|v| Some((entry.key.clone(), self.metadata_value(v)?))));
+                                pairs.extend(
+                                    values.iter().filter_map(|v| Some((entry.key.clone(), self.metadata_value(v)?))),
+                                );
                             }
                             _ => pairs.extend(self.metadata_value(&entry.value).map(|v| (entry.key.clone(), v))),
                         }
@@ -82,14 +84,28 @@ impl OpReader<'_> {
             Kind::List(items) => {
                 for item in items {
                     let Kind::List(pair) = &item.kind else {
-                        self.sink.error("wrong-type", item.span, "an entry of `metadata` must be a pair", "not a pair", "write `[key, value]`");
+                        self.sink.error(
+                            "wrong-type",
+                            item.span,
+                            "an entry of `metadata` must be a pair",
+                            "not a pair",
+                            "write `[key, value]`",
+                        );
                         continue;
                     };
                     let [key, value] = pair.as_slice() else {
-                        self.sink.error("wrong-type", item.span, "an entry of `metadata` must be a pair", "not a pair", "write `[key, value]`");
+                        self.sink.error(
+                            "wrong-type",
+                            item.span,
+                            "an entry of `metadata` must be a pair",
+                            "not a pair",
+                            "write `[key, value]`",
+                        );
                         continue;
                     };
-                    if let Some(key) = self.sink.text(key, "a metadata key").filter(|k| self.metadata_key(&k.value, k.span)) {
+                    if let Some(key) =
+                        self.sink.text(key, "a metadata key").filter(|k| self.metadata_key(&k.value, k.span))
+                    {
                         pairs.extend(self.metadata_value(value).map(|value| (key.value, value)));
                     }
                 }
@@ -124,7 +140,13 @@ impl OpReader<'_> {
             if matches!(entries.as_slice(), [only] if only.key == "$base64") {
                 return self.expected(node);
             }
-            self.sink.error("wrong-type", node.span, "a metadata value must be text", "expected text", "for bytes write `{ $base64: … }`");
+            self.sink.error(
+                "wrong-type",
+                node.span,
+                "a metadata value must be text",
+                "expected text",
+                "for bytes write `{ $base64: … }`",
+            );
             return None;
         }
         let scalar = self.sink.scalar(node, "a metadata value")?;

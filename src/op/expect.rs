@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::OpReader;
-use crate::diag::{Span, Spanned, suggestion};
+use crate::diag::{Span, Spanned};
 use crate::scenario::model::{CheckDef, Expect};
 use crate::scenario::schema;
 use crate::scenario::template::is_template;
@@ -25,7 +25,13 @@ impl OpReader<'_> {
         for key in ["value", "message", "code", "status_text", "stdout", "stderr"] {
             if let (Some(entry), false) = (fields.entry(key), meant.contains(&key)) {
                 let message = format!("`{op}` has no `{key}` to expect");
-                self.sink.error("no-such-result", entry.span, message, "nothing to hold it against", &suggestion(key, &format!("results of `{op}`"), meant.iter().copied()));
+                self.sink.error(
+                    "no-such-result",
+                    entry.span,
+                    message,
+                    "nothing to hold it against",
+                    &self.sink.suggest(key, &format!("results of `{op}`"), meant.iter().copied()),
+                );
             }
         }
         let mut value = |key: &str| {
@@ -84,20 +90,32 @@ impl OpReader<'_> {
             }
             "$subset" => {
                 if matches!(value.kind, Kind::Scalar(_)) {
-                    self.sink.error("wrong-type", value.span, "`$subset` must be a map or a list", "a single value", "");
+                    self.sink.error(
+                        "wrong-type",
+                        value.span,
+                        "`$subset` must be a map or a list",
+                        "a single value",
+                        "",
+                    );
                 }
             }
             "$base64" => {
-                if let Some(text) = self.sink.any_text(value, "`$base64`").filter(|t| !is_template(t)) {
-                    if let Err(error) = base64::engine::general_purpose::STANDARD.decode(&text) {
-                        let message = format!("this is not base64: {}", error.to_string().to_lowercase());
-                        self.sink.error("bad-base64", value.span, message, "not base64", "standard alphabet, with padding");
-                    }
+                if let Some(text) = self.sink.any_text(value, "`$base64`").filter(|t| !is_template(t))
+                    && let Err(error) = base64::engine::general_purpose::STANDARD.decode(&text)
+                {
+                    let message = format!("this is not base64: {}", error.to_string().to_lowercase());
+                    self.sink.error("bad-base64", value.span, message, "not base64", "standard alphabet, with padding");
                 }
             }
             _ => {
                 let message = format!("unknown operator `{}`", short(name));
-                self.sink.error("unknown-operator", span, message, "not an operator", &suggestion(name, "operators", OPERATORS.iter().copied()));
+                self.sink.error(
+                    "unknown-operator",
+                    span,
+                    message,
+                    "not an operator",
+                    &self.sink.suggest(name, "operators", OPERATORS.iter().copied()),
+                );
             }
         }
     }
@@ -106,9 +124,17 @@ impl OpReader<'_> {
     pub(super) fn checks(&mut self, node: &Node) -> Vec<CheckDef> {
         let mut checks = Vec::new();
         for entry in self.sink.entries(node, "`checks`").unwrap_or_default() {
-            let Some(paths) = self.sink.entries(&entry.value, &format!("the check `{}`", short(&entry.key))) else { continue };
+            let Some(paths) = self.sink.entries(&entry.value, &format!("the check `{}`", short(&entry.key))) else {
+                continue;
+            };
             if paths.is_empty() {
-                self.sink.error("empty", entry.span, format!("the check `{}` checks nothing", short(&entry.key)), "empty", "write `PATH: EXPECTED` in it");
+                self.sink.error(
+                    "empty",
+                    entry.span,
+                    format!("the check `{}` checks nothing", short(&entry.key)),
+                    "empty",
+                    "write `PATH: EXPECTED` in it",
+                );
             }
             for path in paths {
                 self.path(&path.key, path.span);
@@ -126,9 +152,21 @@ impl OpReader<'_> {
         let root = path.split(['.', '[']).next().unwrap_or_default();
         if !PATH_ROOTS.contains(&root) {
             let message = format!("the path `{}` begins with nothing that a step has", short(path));
-            self.sink.error("bad-path", span, message, "unknown beginning", &suggestion(root, "beginnings", PATH_ROOTS.iter().copied()));
+            self.sink.error(
+                "bad-path",
+                span,
+                message,
+                "unknown beginning",
+                &self.sink.suggest(root, "beginnings", PATH_ROOTS.iter().copied()),
+            );
         } else if path.split('.').any(str::is_empty) {
-            self.sink.error("bad-path", span, format!("the path `{}` has an empty segment", short(path)), "two dots in a row", "");
+            self.sink.error(
+                "bad-path",
+                span,
+                format!("the path `{}` has an empty segment", short(path)),
+                "two dots in a row",
+                "",
+            );
         }
     }
 }

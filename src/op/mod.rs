@@ -41,8 +41,7 @@ pub(crate) struct OpDef {
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-static TABLE: [OpDef; 8] =
-    [call::OP, open::OP, send::OP, receive::OP, half_close::OP, cancel::OP, end::OP, stdio::OP];
+static TABLE: [OpDef; 8] = [call::OP, open::OP, send::OP, receive::OP, half_close::OP, cancel::OP, end::OP, stdio::OP];
 
 /// All ops of the engine.
 pub(crate) fn table() -> &'static [OpDef] {

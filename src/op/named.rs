@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 
 use super::{OpReader, ParsedOp, no_method};
-use crate::diag::suggestion;
 use crate::scenario::model::{Op, OpDef};
 use crate::scenario::yaml::{Entry, short};
 
@@ -20,7 +19,7 @@ pub(super) fn parse(reader: &mut OpReader<'_>, entry: &Entry, def: &OpDef) -> Op
             args.insert(argument.key.clone(), reader.scope.tree(reader.sink, &argument.value));
         } else {
             let message = format!("{what} has no argument `{}`", short(&argument.key));
-            let help = suggestion(&argument.key, "arguments", def.args.iter().map(String::as_str));
+            let help = reader.sink.suggest(&argument.key, "arguments", def.args.iter().map(String::as_str));
             reader.sink.error("unknown-argument", argument.span, message, "not an argument", &help);
         }
     }

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{OpReader, named, table};
-use crate::diag::{Diagnostic, Span, Spanned, suggestion};
+use crate::diag::{Diagnostic, Span, Spanned};
 use crate::scenario::decode::Sink;
 use crate::scenario::model::{Expect, OpDef, Step};
 use crate::scenario::schema::{self, Text};
@@ -43,7 +43,7 @@ pub(crate) fn parse_step(
     let find = |key: &str| entries.iter().find(|e| e.key == key);
 
     let mut reader = OpReader { sink, scope };
-    let parsed = op.and_then(|entry| {
+    let parsed = op.map(|entry| {
         let builtin = table().iter().find(|def| def.name == entry.key);
         let (parsed, meant) = match (builtin, ops.get(entry.key.as_str())) {
             (Some(def), _) => ((def.parse)(&mut reader, &entry.value), def.expects.to_vec()),
@@ -54,9 +54,10 @@ pub(crate) fn parse_step(
             }
             (None, None) => (None, Vec::new()),
         };
-        Some((entry, parsed, meant))
+        (entry, parsed, meant)
     });
-    let (name, meant) = parsed.as_ref().map_or(("this op", &[][..]), |(entry, _, meant)| (&*entry.key, meant.as_slice()));
+    let (name, meant) =
+        parsed.as_ref().map_or(("this op", &[][..]), |(entry, _, meant)| (&*entry.key, meant.as_slice()));
     let expect = match find("expect") {
         Some(entry) if op.is_some() => reader.expect(&entry.value, name, meant),
         _ => Expect::default(),
@@ -88,11 +89,17 @@ fn one_op<'n>(sink: &mut Sink, ops: &Vocabulary<'_>, entries: &'n [Entry], span:
     for entry in &bad {
         // Beside an op, a mistyped sibling is the likelier reading.
         let (code, kind, help) = if good.is_empty() {
-            ("unknown-op", "op", suggestion(&entry.key, "ops", names()))
+            ("unknown-op", "op", sink.suggest(&entry.key, "ops", names()))
         } else {
-            ("unknown-key", "key", suggestion(&entry.key, "keys beside an op", SIBLINGS.iter().copied()))
+            ("unknown-key", "key", sink.suggest(&entry.key, "keys beside an op", SIBLINGS.iter().copied()))
         };
-        sink.error(code, entry.span, format!("unknown {kind} `{}` in a step", short(&entry.key)), "not known here", &help);
+        sink.error(
+            code,
+            entry.span,
+            format!("unknown {kind} `{}` in a step", short(&entry.key)),
+            "not known here",
+            &help,
+        );
     }
     if let [_, second, ..] = good.as_slice() {
         sink.push(
@@ -103,7 +110,7 @@ fn one_op<'n>(sink: &mut Sink, ops: &Vocabulary<'_>, entries: &'n [Entry], span:
         );
     }
     if good.is_empty() && bad.is_empty() {
-        sink.error("no-op", span, "a step without an op", "no op in it", &suggestion("", "ops", names()));
+        sink.error("no-op", span, "a step without an op", "no op in it", &sink.suggest("", "ops", names()));
     }
     good.first().copied()
 }
@@ -121,7 +128,13 @@ fn captures(reader: &mut OpReader<'_>, node: &Node) -> IndexMap<String, String> 
         } else if reader.scope.knows(name) {
             let taken: Vec<&str> = reader.scope.root_names().collect();
             let message = format!("`{name}` is taken");
-            reader.sink.error("bad-name", entry.span, message, "has a meaning already", &format!("these names have a meaning: {}", taken.join(", ")));
+            reader.sink.error(
+                "bad-name",
+                entry.span,
+                message,
+                "has a meaning already",
+                &format!("these names have a meaning: {}", taken.join(", ")),
+            );
         }
         if let Some(path) = reader.sink.text(&entry.value, "a captured path") {
             reader.path(&path.value, path.span);

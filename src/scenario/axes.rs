@@ -16,7 +16,7 @@ use super::schema::{self, Shape};
 use super::yaml::{Entry, Kind, Node, short};
 use crate::axis::values::TlsFiles;
 use crate::axis::{self, AxisDef};
-use crate::diag::{Diagnostic, Span, Spanned, did_you_mean, suggestion};
+use crate::diag::{Diagnostic, Span, Spanned, did_you_mean};
 use crate::filter;
 
 /// Names that expressions use for something else.
@@ -96,7 +96,7 @@ fn own_name(sink: &mut Sink, entry: &Entry, long: bool) -> bool {
     if !declared && did_you_mean(name, builtin()).is_some() {
         let help = format!(
             "{}; an axis of your own with this name is written `{name}: {{ values: […], affects: connection }}`",
-            suggestion(name, "axes", builtin())
+            sink.suggest(name, "axes", builtin())
         );
         sink.error("unknown-axis", entry.span, format!("unknown axis `{}`", short(name)), "not an axis", &help);
         return false;
@@ -145,23 +145,29 @@ fn values(sink: &mut Sink, subject: &Subject<'_>, axis: &str, def: Option<&AxisD
         Kind::List(items) => {
             for item in items {
                 let value = match &item.kind {
-                    Kind::Map(entries) => match entries.as_slice() {
-                        [only] => named(sink, subject, axis, def, only),
-                        _ => {
+                    Kind::Map(entries) => {
+                        if let [only] = entries.as_slice() {
+                            named(sink, subject, axis, def, only)
+                        } else {
                             let message = "a value with facts is a map of its name to them";
-                            sink.error("wrong-type", item.span, message, "more than one key", "write `- name: { fact: value }`");
+                            let help = "write `- name: { fact: value }`";
+                            sink.error("wrong-type", item.span, message, "not one key", help);
                             None
                         }
-                    },
+                    }
                     _ => sink.text(item, "a value").and_then(|text| resolve(sink, subject, axis, &text)),
                 };
-                value.into_iter().for_each(|value| keep(sink, value));
+                if let Some(value) = value {
+                    keep(sink, value);
+                }
             }
             items.is_empty()
         }
         Kind::Map(entries) => {
             for entry in entries {
-                named(sink, subject, axis, def, entry).into_iter().for_each(|value| keep(sink, value));
+                if let Some(value) = named(sink, subject, axis, def, entry) {
+                    keep(sink, value);
+                }
             }
             entries.is_empty()
         }
@@ -185,7 +191,7 @@ pub(super) fn resolve(sink: &mut Sink, subject: &Subject<'_>, axis: &str, text: 
         "client" | "server" => {
             let Some(peer) = subject.peers.get(name) else {
                 if !subject.incomplete {
-                    let help = suggestion(name, "peers", subject.peers.keys().map(String::as_str));
+                    let help = sink.suggest(name, "peers", subject.peers.keys().map(String::as_str));
                     sink.error("unknown-peer", span, format!("unknown peer `{}`", short(name)), "no such peer", &help);
                 }
                 return None;
@@ -205,8 +211,14 @@ pub(super) fn resolve(sink: &mut Sink, subject: &Subject<'_>, axis: &str, text: 
         "service" => {
             if !subject.services.all.contains_key(name) {
                 if !subject.incomplete {
-                    let help = suggestion(name, "services", subject.services.all.keys().map(String::as_str));
-                    sink.error("unknown-service", span, format!("unknown service `{}`", short(name)), "no such service", &help);
+                    let help = sink.suggest(name, "services", subject.services.all.keys().map(String::as_str));
+                    sink.error(
+                        "unknown-service",
+                        span,
+                        format!("unknown service `{}`", short(name)),
+                        "no such service",
+                        &help,
+                    );
                 }
                 return None;
             }
@@ -215,7 +227,7 @@ pub(super) fn resolve(sink: &mut Sink, subject: &Subject<'_>, axis: &str, text: 
         _ => match axis::find(axis) {
             Some(def) => {
                 let Some(canonical) = axis::canonical(axis, name) else {
-                    let help = suggestion(name, &format!("values of `{axis}`"), def.values.iter().map(|v| v.name));
+                    let help = sink.suggest(name, &format!("values of `{axis}`"), def.values.iter().map(|v| v.name));
                     let message = format!("unknown value `{}` of the axis `{axis}`", short(name));
                     sink.error("unknown-value", span, message, "not known", &help);
                     return None;
@@ -245,7 +257,13 @@ fn named(
     }
     if def.is_some() {
         let message = format!("the values of the built-in axis `{axis}` have their facts already");
-        sink.error("useless-key", entry.value.span, message, "not here", &format!("write `{axis}: [{}]`", short(&entry.key)));
+        sink.error(
+            "useless-key",
+            entry.value.span,
+            message,
+            "not here",
+            &format!("write `{axis}: [{}]`", short(&entry.key)),
+        );
         return None;
     }
     if !legal_name(sink, &entry.key, entry.span, "a value") {
@@ -276,7 +294,13 @@ fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValu
         let canonical = axis::canonical("tls", &mode.value).filter(|mode| matches!(*mode, "server" | "mutual"));
         if canonical.is_none() {
             let message = format!("certificates cannot be given for the mode `{}`", short(&mode.value));
-            sink.error("unknown-value", mode.span, message, "not possible", &suggestion(&mode.value, "modes with files", ["server", "mutual"]));
+            sink.error(
+                "unknown-value",
+                mode.span,
+                message,
+                "not possible",
+                &sink.suggest(&mode.value, "modes with files", ["server", "mutual"]),
+            );
         }
         canonical
     });
@@ -290,5 +314,11 @@ fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValu
     }
     let mode = mode?;
     let facts = BTreeMap::from([("mode".to_owned(), Value::String(mode.to_owned()))]);
-    good.then(|| AxisValue { name: name.to_owned(), facts, files: Some(files), means: mode.to_owned(), span: entry.span })
+    good.then(|| AxisValue {
+        name: name.to_owned(),
+        facts,
+        files: Some(files),
+        means: mode.to_owned(),
+        span: entry.span,
+    })
 }

@@ -61,12 +61,25 @@ impl Sink {
     }
 
     /// An error at a place.
-    pub(crate) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, label: &str, help: &str) {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        label: &str,
+        help: &str,
+    ) {
         let mut diagnostic = Diagnostic::error(code, message).at(span, label);
         if !help.is_empty() {
             diagnostic = diagnostic.help(help);
         }
         self.push(diagnostic);
+    }
+
+    /// A help text for an unknown word; nothing once no more diagnostics are kept, so that a file
+    /// full of mistakes is answered in time.
+    pub(crate) fn suggest<'a>(&self, word: &str, kind: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+        if self.found.len() < KEPT { suggestion(word, kind, candidates) } else { String::new() }
     }
 
     /// All of them by place, errors among them or not.
@@ -106,7 +119,7 @@ impl Sink {
                 let help = if S::KEYS.is_empty() {
                     "it has no keys: write `{}`".to_owned()
                 } else {
-                    suggestion(&entry.key, "keys", S::KEYS.iter().chain(further).copied())
+                    self.suggest(&entry.key, "keys", S::KEYS.iter().chain(further).copied())
                 };
                 let message = format!("unknown key `{}` in {}", short(&entry.key), S::WHAT);
                 self.error("unknown-key", entry.span, message, "not known here", &help);
@@ -172,7 +185,13 @@ impl Sink {
     pub(crate) fn command(&mut self, node: &Node, what: &str) -> Option<Vec<String>> {
         let items = self.list(node, what)?;
         let Some((program, arguments)) = items.split_first() else {
-            self.error("empty", node.span, format!("{what} is empty"), "no program", "name the program first, then its arguments");
+            self.error(
+                "empty",
+                node.span,
+                format!("{what} is empty"),
+                "no program",
+                "name the program first, then its arguments",
+            );
             return None;
         };
         let mut run = vec![self.text(program, &format!("the program of {what}"))?.value];
@@ -187,7 +206,13 @@ impl Sink {
             return Some(word);
         }
         let message = format!("{what} cannot be `{}`", short(&scalar.text));
-        self.error("unknown-value", node.span, message, "not known", &suggestion(&scalar.text, "values", known.iter().copied()));
+        self.error(
+            "unknown-value",
+            node.span,
+            message,
+            "not known",
+            &self.suggest(&scalar.text, "values", known.iter().copied()),
+        );
         None
     }
 
@@ -200,7 +225,13 @@ impl Sink {
         if let Some(number) = number.as_i64().filter(|n| (from..=to).contains(n)) {
             return Some(number);
         }
-        self.error("out-of-range", node.span, format!("{what} must be a whole number from {from} to {to}"), "out of range", "");
+        self.error(
+            "out-of-range",
+            node.span,
+            format!("{what} must be a whole number from {from} to {to}"),
+            "out of range",
+            "",
+        );
         None
     }
 
@@ -228,7 +259,7 @@ impl Sink {
             if CODES.contains(&name.value.as_str()) {
                 codes.push(name.value);
             } else {
-                let help = suggestion(&name.value, "codes", CODES.iter().copied());
+                let help = self.suggest(&name.value, "codes", CODES.iter().copied());
                 let message = format!("unknown gRPC status code `{}`", short(&name.value));
                 self.error("unknown-code", name.span, message, "not a code", &help);
             }
@@ -313,7 +344,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     let whole: u64 = whole.parse().map_err(|_| too_long())?;
     let scale = 10_u64.pow(u32::try_from(fraction.len()).unwrap_or(6));
     let part = fraction.parse::<u64>().map_err(|_| hint())?;
-    let total = whole.checked_mul(nanos).ok_or_else(too_long)?.checked_add(part * (nanos / scale)).ok_or_else(too_long)?;
+    let total =
+        whole.checked_mul(nanos).ok_or_else(too_long)?.checked_add(part * (nanos / scale)).ok_or_else(too_long)?;
     let duration = Duration::from_nanos(total);
     if duration.is_zero() {
         return Err("it must be longer than nothing".to_owned());

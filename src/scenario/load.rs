@@ -45,7 +45,8 @@ struct Top<'n> {
     document: &'n Document,
 }
 
-fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option<Scenario> {
+/// The top levels, the scenario's own file first. What only that one may say is refused elsewhere.
+fn tops<'n>(world: &mut World<'_>, documents: &'n [Document]) -> Vec<Top<'n>> {
     let mut tops = Vec::new();
     for document in documents {
         let Some(fields) = world.sink.fields::<schema::ScenarioFile>(&document.node) else { continue };
@@ -60,6 +61,11 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
         }
         tops.push(Top { fields, document });
     }
+    tops
+}
+
+fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option<Scenario> {
+    let tops = tops(world, documents);
     let own = tops.first().filter(|top| !top.document.included)?;
     let whole = Span { end: own.fields.span.start, ..own.fields.span };
 
@@ -103,16 +109,13 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
         incomplete: world.incomplete,
         broken: &broken,
     };
-    let matrix_help = "write `matrix: { axes: { client: […], server: […] } }`";
-    let blocks = match own.fields.entry("matrix") {
-        Some(_) => {
-            let node = own.fields.get(&mut world.sink, "matrix");
-            node.map(|node| matrix::read(&mut world.sink, &mut pending, &subject, node)).unwrap_or_default()
-        }
-        None => {
-            world.sink.error("missing-key", whole, "the scenario has no `matrix`", "nothing to run", matrix_help);
-            Vec::new()
-        }
+    let blocks = if own.fields.entry("matrix").is_some() {
+        let node = own.fields.get(&mut world.sink, "matrix");
+        node.map(|node| matrix::read(&mut world.sink, &mut pending, &subject, node)).unwrap_or_default()
+    } else {
+        let help = "write `matrix: { axes: { client: […], server: […] } }`";
+        world.sink.error("missing-key", whole, "the scenario has no `matrix`", "nothing to run", help);
+        Vec::new()
     };
 
     let subject = scripts::Subject { peers: &peers, services: &services, blocks: &blocks, vars: &vars };
@@ -125,7 +128,7 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
             rules.read(&mut world.sink, &mut pending, node, top.document.included);
         }
     }
-    let rules = rules.rules;
+    let rules = rules.all;
 
     if !world.incomplete {
         let mut domain = Domain::of(

@@ -16,7 +16,7 @@ use super::schema;
 use super::services::Services;
 use super::yaml::{Kind, Node, short};
 use crate::axis;
-use crate::diag::{Diagnostic, Span, suggestion};
+use crate::diag::{Diagnostic, Span};
 
 /// What a matrix is about.
 pub(super) struct Subject<'a> {
@@ -39,7 +39,13 @@ pub(super) fn read(sink: &mut Sink, pending: &mut Pending, subject: &Subject<'_>
         _ => vec![node],
     };
     if nodes.is_empty() {
-        sink.error("empty", node.span, "`matrix` has no blocks", "nothing to run", "write `matrix: { axes: { client: […], server: […] } }`");
+        sink.error(
+            "empty",
+            node.span,
+            "`matrix` has no blocks",
+            "nothing to run",
+            "write `matrix: { axes: { client: […], server: […] } }`",
+        );
     }
     let mut blocks: Vec<Block> = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
@@ -89,7 +95,13 @@ fn block(
         for role in ["client", "server"] {
             if !named.contains(&role) {
                 let message = format!("the matrix has no axis `{role}`");
-                sink.error("missing-axis", node.span, message, &format!("no `{role}` in it"), &format!("write `{role}: [PEER, …]`"));
+                sink.error(
+                    "missing-axis",
+                    node.span,
+                    message,
+                    &format!("no `{role}` in it"),
+                    &format!("write `{role}: [PEER, …]`"),
+                );
             }
         }
         if !named.contains(&"service") {
@@ -122,7 +134,8 @@ fn only_service(sink: &mut Sink, subject: &Subject<'_>, span: Span) -> Option<Ax
         1 => services.keys().find(|name| services.len() == 1 || *name != builtin::KV)?.clone(),
         _ => {
             let names: Vec<&str> = services.keys().map(String::as_str).collect();
-            let help = format!("there is more than one service, name those under test: `service: [{}]`", names.join(", "));
+            let help =
+                format!("there is more than one service, name those under test: `service: [{}]`", names.join(", "));
             sink.error("missing-axis", span, "the matrix has no axis `service`", "no `service` in it", &help);
             return None;
         }
@@ -135,7 +148,7 @@ fn scripts(sink: &mut Sink, subject: &Subject<'_>, node: &Node) -> Vec<String> {
     for name in sink.texts(node, "`scripts`", true).unwrap_or_default() {
         if !subject.scripts.iter().any(|(known, _)| *known == name.value) {
             if !subject.incomplete {
-                let help = suggestion(&name.value, "scripts", subject.scripts.iter().map(|(n, _)| n.as_str()));
+                let help = sink.suggest(&name.value, "scripts", subject.scripts.iter().map(|(n, _)| n.as_str()));
                 let message = format!("unknown script `{}`", short(&name.value));
                 sink.error("unknown-script", name.span, message, "no such script", &help);
             }
@@ -173,7 +186,13 @@ fn includes(sink: &mut Sink, subject: &Subject<'_>, axes: &[Axis], node: &Node) 
                 let mut known: Vec<&str> = known.collect();
                 known.dedup();
                 let message = format!("unknown axis `{}`", short(&entry.key));
-                sink.error("unknown-axis", entry.span, message, "no such axis", &suggestion(&entry.key, "axes", known));
+                sink.error(
+                    "unknown-axis",
+                    entry.span,
+                    message,
+                    "no such axis",
+                    &sink.suggest(&entry.key, "axes", known),
+                );
                 continue;
             }
             let Some(text) = sink.text(&entry.value, "a value of a row") else { continue };
@@ -188,7 +207,13 @@ fn includes(sink: &mut Sink, subject: &Subject<'_>, axes: &[Axis], node: &Node) 
         for role in ["client", "server"] {
             if !entries.iter().any(|entry| entry.key == role) {
                 let message = format!("a row of `include` needs `{role}`");
-                sink.error("missing-axis", item.span, message, &format!("no `{role}` in it"), "axes that a row does not name are unset");
+                sink.error(
+                    "missing-axis",
+                    item.span,
+                    message,
+                    &format!("no `{role}` in it"),
+                    "axes that a row does not name are unset",
+                );
             }
         }
         if !values.contains_key("service") {

@@ -18,7 +18,6 @@ use super::schema;
 use super::scope::Scope;
 use super::template;
 use super::yaml::{Entry, Kind, Node, short};
-use crate::diag::suggestion;
 use crate::{axis, filter};
 
 /// What reading peers needs beside the world.
@@ -46,7 +45,13 @@ impl<'a> Context<'a> {
             }
             scope
         };
-        Self { pending, services, command: scope(template::COMMAND_NAMES), build: scope(template::BUILD_NAMES), broken: Vec::new() }
+        Self {
+            pending,
+            services,
+            command: scope(template::COMMAND_NAMES),
+            build: scope(template::BUILD_NAMES),
+            broken: Vec::new(),
+        }
     }
 }
 
@@ -73,7 +78,13 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
     let fields = world.sink.fields::<schema::Peer>(&entry.value)?;
     let Some(from) = fields.get(&mut world.sink, "from") else {
         if let Some(pick) = fields.entry("pick") {
-            world.sink.error("useless-key", pick.span, "`pick` without `from`", "picks from nothing", "add `from: PATH`");
+            world.sink.error(
+                "useless-key",
+                pick.span,
+                "`pick` without `from`",
+                "picks from nothing",
+                "add `from: PATH`",
+            );
         }
         return Some(inline(&mut world.sink, context, &entry.key, entry, &fields, folder));
     };
@@ -81,7 +92,13 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
     for other in given.iter().filter(|e| !matches!(e.key.as_str(), "from" | "pick" | "description")) {
         if schema_has(&other.key) {
             let message = format!("`{}` beside `from`", other.key);
-            world.sink.error("useless-key", other.span, message, "the peer file says this", "say it there, or give the peer inline");
+            world.sink.error(
+                "useless-key",
+                other.span,
+                message,
+                "the peer file says this",
+                "say it there, or give the peer inline",
+            );
         }
     }
     let path = world.sink.text(from, "`from`")?;
@@ -89,7 +106,13 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
     let document = world.peer_file(&normal(&folder.join(&path.value)), path.span)?;
     let Kind::Map(top) = &document.node.kind else { return None };
     let Some(list) = top.iter().find(|e| e.key == "peers") else {
-        world.sink.error("missing-key", document.node.span, "a peer file needs `peers`", "no `peers` in it", "write `peers: { NAME: … }`");
+        world.sink.error(
+            "missing-key",
+            document.node.span,
+            "a peer file needs `peers`",
+            "no `peers` in it",
+            "write `peers: { NAME: … }`",
+        );
         return None;
     };
     let peers = world.sink.entries(&list.value, "`peers`")?;
@@ -100,14 +123,26 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
     };
     let Some(found) = found else {
         let span = pick.as_ref().map_or(entry.span, |pick| pick.span);
-        let help = suggestion(wanted, "peers of it", peers.iter().map(|peer| peer.key.as_str()));
+        let help = world.sink.suggest(wanted, "peers of it", peers.iter().map(|peer| peer.key.as_str()));
         let message = format!("the peer file has no peer `{}`", short(wanted));
-        world.sink.error("unknown-peer", span, message, "not in the file", &format!("{help}; `pick: NAME` takes one of another name"));
+        world.sink.error(
+            "unknown-peer",
+            span,
+            message,
+            "not in the file",
+            &format!("{help}; `pick: NAME` takes one of another name"),
+        );
         return None;
     };
     let fields = world.sink.fields::<schema::Peer>(&found.value)?;
     if let Some(from) = fields.entry("from") {
-        world.sink.error("useless-key", from.span, "a peer of a peer file cannot come from another one", "not here", "");
+        world.sink.error(
+            "useless-key",
+            from.span,
+            "a peer of a peer file cannot come from another one",
+            "not here",
+            "",
+        );
         return None;
     }
     Some(inline(&mut world.sink, context, &entry.key, found, &fields, &document.folder))
@@ -135,7 +170,13 @@ fn inline(
         for fact in sink.entries(node, "`facts`").unwrap_or_default() {
             if matches!(fact.key.as_str(), "name" | "lang" | "stack") {
                 let message = format!("`{}` is not among the free facts", fact.key);
-                sink.error("bad-name", fact.span, message, "not here", "`lang` and `stack` stand beside `facts`, the name is the peer's");
+                sink.error(
+                    "bad-name",
+                    fact.span,
+                    message,
+                    "not here",
+                    "`lang` and `stack` stand beside `facts`, the name is the peer's",
+                );
             } else if legal_name(sink, &fact.key, fact.span, "a fact") {
                 facts.extend(sink.text(&fact.value, "a fact").map(|text| (fact.key.clone(), text.value)));
             }
@@ -145,8 +186,7 @@ fn inline(
         facts.extend(fields.text(sink, key).map(|text| (key.to_owned(), text)));
     }
     let builtin = fields.entry("builtin").map(|e| e.span);
-    let mut client =
-        builtin.map(|span| ClientRole { way: ClientWay::Builtin, provides: builtin::client(span) });
+    let mut client = builtin.map(|span| ClientRole { way: ClientWay::Builtin, provides: builtin::client(span) });
     let mut server = builtin.map(|span| ServerRole {
         plugin: Some(PluginWay::Builtin { args: Vec::new() }),
         direct: Some(DirectWay::Builtin),
@@ -162,7 +202,13 @@ fn inline(
     }
     if builtin.is_none() && fields.entry("client").is_none() && fields.entry("server").is_none() {
         let message = format!("the peer `{}` has no role", short(name));
-        sink.error("no-role", entry.span, message, "neither client nor server", "give it `client`, `server`, `builtin: {}` or `from: PATH`");
+        sink.error(
+            "no-role",
+            entry.span,
+            message,
+            "neither client nor server",
+            "give it `client`, `server`, `builtin: {}` or `from: PATH`",
+        );
     }
     Peer {
         name: name.to_owned(),
@@ -181,7 +227,13 @@ fn client_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node)).is_some();
     let driver = fields.get(sink, "driver").and_then(|node| program(sink, context, node));
     if own == fields.entry("driver").is_some() {
-        sink.error("no-way", fields.span, "a client role is run in one way", "which one?", "give it `driver: { run: [PROGRAM, …] }` or `builtin: {}`");
+        sink.error(
+            "no-way",
+            fields.span,
+            "a client role is run in one way",
+            "which one?",
+            "give it `driver: { run: [PROGRAM, …] }` or `builtin: {}`",
+        );
     }
     let way = if own { ClientWay::Builtin } else { ClientWay::Driver(driver?) };
     let provides = provides(sink, context, &fields, own.then(|| builtin::client(fields.span)));
@@ -216,7 +268,13 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     }
     let ways = ["builtin", "plugin", "driver", "attach"];
     if ways.iter().all(|key| fields.entry(key).is_none()) {
-        sink.error("no-way", fields.span, "a server role needs a way to be run", "which one?", "give it `plugin: { run: […] }`, `driver: { run: […] }`, `attach: ADDRESS` or `builtin: {}`");
+        sink.error(
+            "no-way",
+            fields.span,
+            "a server role needs a way to be run",
+            "which one?",
+            "give it `plugin: { run: […] }`, `driver: { run: […] }`, `attach: ADDRESS` or `builtin: {}`",
+        );
     }
     let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
     let provides = provides(sink, context, &fields, own_provides);
@@ -230,7 +288,13 @@ fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Plu
     };
     for key in ["run", "env"] {
         if let Some(entry) = fields.entry(key) {
-            sink.error("two-ways", entry.span, format!("`{key}` beside `builtin`"), "the built-in plugin is a program already", "");
+            sink.error(
+                "two-ways",
+                entry.span,
+                format!("`{key}` beside `builtin`"),
+                "the built-in plugin is a program already",
+                "",
+            );
         }
     }
     let own = sink.fields::<schema::BuiltinPlugin>(own)?;
@@ -316,7 +380,8 @@ fn capability(sink: &mut Sink, services: &[String], name: crate::diag::Spanned<S
     if services.contains(&text) {
         return Some(format!("service.{text}"));
     }
-    let canonical = text.split_once('.').and_then(|(axis, value)| Some(format!("{axis}.{}", axis::canonical(axis, value)?)));
+    let canonical =
+        text.split_once('.').and_then(|(axis, value)| Some(format!("{axis}.{}", axis::canonical(axis, value)?)));
     let text = canonical.unwrap_or(text);
     let known = builtin::known_capabilities(services.iter().map(String::as_str));
     if known.iter().any(|known| filter::glob(&text, known)) {
@@ -326,9 +391,9 @@ fn capability(sink: &mut Sink, services: &[String], name: crate::diag::Spanned<S
     let group = text.split('.').next().unwrap_or_default();
     let of_group: Vec<&str> = known.iter().map(String::as_str).filter(|k| k.split('.').next() == Some(group)).collect();
     let help = if of_group.is_empty() {
-        suggestion(&text, "capabilities", known.iter().map(String::as_str).chain(services.iter().map(String::as_str)))
+        sink.suggest(&text, "capabilities", known.iter().map(String::as_str).chain(services.iter().map(String::as_str)))
     } else {
-        suggestion(&text, &format!("capabilities `{group}.…`"), of_group)
+        sink.suggest(&text, &format!("capabilities `{group}.…`"), of_group)
     };
     sink.error("unknown-capability", name.span, format!("unknown capability `{}`", short(&text)), "not known", &help);
     None
@@ -341,7 +406,13 @@ fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     for input in &inputs {
         if Path::new(&input.value).is_absolute() {
             let message = format!("the input `{}` is not in the peer's folder", short(&input.value));
-            sink.error("bad-path", input.span, message, "an absolute path", "write it relative to the folder of the peer file");
+            sink.error(
+                "bad-path",
+                input.span,
+                message,
+                "an absolute path",
+                "write it relative to the folder of the peer file",
+            );
         }
     }
     let mut tools = IndexMap::new();

@@ -12,6 +12,9 @@ use crate::diag::{Diagnostic, SourceId, SourceMap, Span, did_you_mean};
 /// More files than this are not read for one scenario.
 const MAX_FILES: usize = 256;
 
+/// Bytes of U+FFFD, which stands for what is not UTF-8.
+const REPLACEMENT_LEN: u32 = 3;
+
 /// One file that was read.
 pub(super) struct Document {
     /// Its content, a map of the right version.
@@ -152,17 +155,20 @@ impl<'f> World<'f> {
         };
         self.read += 1;
         if self.read > MAX_FILES {
-            complain(self, Diagnostic::error("too-many-files", format!("the scenario has more than {MAX_FILES} files")));
+            complain(
+                self,
+                Diagnostic::error("too-many-files", format!("the scenario has more than {MAX_FILES} files")),
+            );
             return None;
         }
         let bytes = match self.files.read(path) {
             Ok(bytes) => bytes,
             Err(problem) => {
                 let mut error = Diagnostic::error(problem.code(), format!("`{name}`: {problem}"));
-                if problem == super::files::FileProblem::Missing {
-                    if let Some(help) = self.neighbour(path) {
-                        error = error.help(help);
-                    }
+                if problem == super::files::FileProblem::Missing
+                    && let Some(help) = self.neighbour(path)
+                {
+                    error = error.help(help);
                 }
                 complain(self, error);
                 return None;
@@ -178,7 +184,7 @@ impl<'f> World<'f> {
                 let byte = error.as_bytes().get(start as usize).copied().unwrap_or_default();
                 // Up to the first wrong byte the lossy text has the same offsets.
                 let source = self.sources.add(name, String::from_utf8_lossy(error.as_bytes()));
-                let span = Span { source, start, end: start + '\u{fffd}'.len_utf8() as u32 };
+                let span = Span { source, start, end: start + REPLACEMENT_LEN };
                 self.sink.error(
                     "invalid-utf8",
                     span,
@@ -220,12 +226,21 @@ impl<'f> World<'f> {
                     entry.value.span,
                     format!("version {} of the scenario language is not known", short(&scalar.text)),
                     "not known",
-                    &format!("soupscen {} knows version 1; a newer soupscen may know this one", env!("CARGO_PKG_VERSION")),
+                    &format!(
+                        "soupscen {} knows version 1; a newer soupscen may know this one",
+                        env!("CARGO_PKG_VERSION")
+                    ),
                 );
                 false
             }
             _ => {
-                self.sink.error("wrong-type", entry.value.span, "`soupscen` must be the number 1", "not a version", help);
+                self.sink.error(
+                    "wrong-type",
+                    entry.value.span,
+                    "`soupscen` must be the number 1",
+                    "not a version",
+                    help,
+                );
                 true
             }
         }

@@ -12,7 +12,7 @@ use super::reader::legal_name;
 use super::schema;
 use super::yaml::{Kind, Node, short};
 use crate::axis;
-use crate::diag::{Diagnostic, Span, Spanned, suggestion};
+use crate::diag::{Diagnostic, Span, Spanned};
 use crate::outcome::{Exit, Match, Phase};
 
 const PHASES: &[(&str, Phase)] = &[
@@ -31,13 +31,13 @@ const PHASES: &[(&str, Phase)] = &[
 pub(super) struct Rules<'a> {
     pub(super) peers: &'a IndexMap<String, Peer>,
     pub(super) incomplete: bool,
-    pub(super) rules: Vec<Rule>,
+    pub(super) all: Vec<Rule>,
     ids: HashMap<String, Span>,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn new(peers: &'a IndexMap<String, Peer>, incomplete: bool) -> Self {
-        Self { peers, incomplete, rules: Vec::new(), ids: HashMap::new() }
+        Self { peers, incomplete, all: Vec::new(), ids: HashMap::new() }
     }
 
     /// Reads `expectations` of one file.
@@ -45,7 +45,7 @@ impl<'a> Rules<'a> {
         for item in sink.list(node, "`expectations`").unwrap_or_default() {
             let Some(fields) = sink.fields::<schema::Rule>(item) else { continue };
             let rule = self.rule(sink, pending, &fields, included);
-            self.rules.extend(rule);
+            self.all.extend(rule);
         }
     }
 
@@ -64,7 +64,8 @@ impl<'a> Rules<'a> {
         }
         let when = fields.require(sink, "when", "say which cases: `when: client == python and tls == auto`");
         let when = when.and_then(|node| pending.read(sink, node, "`when`", true));
-        let reason = fields.require(sink, "reason", "a limitation is only known with its reason; it is shown in reports");
+        let reason =
+            fields.require(sink, "reason", "a limitation is only known with its reason; it is shown in reports");
         let reason = reason.and_then(|node| sink.text(node, "`reason`"));
         let outcome = outcome(sink, fields);
         let at = fields.get(sink, "at").and_then(|node| phase(sink, node));
@@ -75,7 +76,13 @@ impl<'a> Rules<'a> {
             for key in ["at", "match"] {
                 if let Some(entry) = fields.entry(key) {
                     let message = format!("`{key}` says how a case fails, but this rule does not expect it to fail");
-                    sink.error("useless-key", entry.span, message, "without meaning here", "remove it, or expect `outcome: failed`");
+                    sink.error(
+                        "useless-key",
+                        entry.span,
+                        message,
+                        "without meaning here",
+                        "remove it, or expect `outcome: failed`",
+                    );
                 }
             }
         }
@@ -108,7 +115,13 @@ impl<'a> Rules<'a> {
                 }
                 Err(error) => {
                     let message = format!("`{}` is no version requirement: {error}", short(&text.value));
-                    sink.error("bad-version", text.span, message, "not understood", "write `\"<=1.85.1\"`, `\">=1.80, <1.90\"` or `\"=1.85.1\"`");
+                    sink.error(
+                        "bad-version",
+                        text.span,
+                        message,
+                        "not understood",
+                        "write `\"<=1.85.1\"`, `\">=1.80, <1.90\"` or `\"=1.85.1\"`",
+                    );
                 }
             }
         }
@@ -118,7 +131,13 @@ impl<'a> Rules<'a> {
     fn component(&self, sink: &mut Sink, key: &str, span: Span) {
         let Some((role @ ("client" | "server"), component)) = key.split_once('.') else {
             let message = format!("`{}` names no component of a role", short(key));
-            sink.error("bad-version", span, message, "whose?", "write `client.COMPONENT` or `server.COMPONENT`, such as `client.grpcio`; `self` is the peer's own");
+            sink.error(
+                "bad-version",
+                span,
+                message,
+                "whose?",
+                "write `client.COMPONENT` or `server.COMPONENT`, such as `client.grpcio`; `self` is the peer's own",
+            );
             return;
         };
         let known: Vec<&str> = self.peers.values().flat_map(|peer| peer.versions.keys()).map(String::as_str).collect();
@@ -129,7 +148,7 @@ impl<'a> Rules<'a> {
         sink.push(
             Diagnostic::warning("unknown-component", format!("no peer declares the component `{}`", short(component)))
                 .at(span, format!("only a driver's own word can make this rule about {role}s hold"))
-                .help(suggestion(component, "components", known)),
+                .help(sink.suggest(component, "components", known)),
         );
     }
 }
@@ -139,12 +158,19 @@ fn outcome(sink: &mut Sink, fields: &Fields<'_>) -> Option<RuleOutcome> {
     let fact = fields.get(sink, "fact").and_then(|node| fact(sink, node));
     let node = node?;
     let outcome = if let Kind::List(items) = &node.kind {
-        let words: Vec<_> = items.iter().filter_map(|i| sink.word(i, "an outcome of the list", &["failed", "passed"])).collect();
+        let words: Vec<_> =
+            items.iter().filter_map(|i| sink.word(i, "an outcome of the list", &["failed", "passed"])).collect();
         if words.len() < items.len() {
             return None;
         }
         if !(words.contains(&"failed") && words.contains(&"passed") && words.len() == 2) {
-            sink.error("unknown-value", node.span, "the only list of outcomes is `[failed, passed]`", "not this one", "for one outcome write it without brackets");
+            sink.error(
+                "unknown-value",
+                node.span,
+                "the only list of outcomes is `[failed, passed]`",
+                "not this one",
+                "for one outcome write it without brackets",
+            );
             return None;
         }
         RuleOutcome::FailedOrPassed
@@ -153,7 +179,13 @@ fn outcome(sink: &mut Sink, fields: &Fields<'_>) -> Option<RuleOutcome> {
             "not-effective" => {
                 if fields.entry("fact").is_none() {
                     let help = "name the axis that is not honoured: `fact: key`";
-                    sink.error("missing-key", fields.span, "`outcome: not-effective` needs `fact`", "no `fact` in it", help);
+                    sink.error(
+                        "missing-key",
+                        fields.span,
+                        "`outcome: not-effective` needs `fact`",
+                        "no `fact` in it",
+                        help,
+                    );
                 }
                 RuleOutcome::NotEffective { fact: fact? }
             }
@@ -162,7 +194,13 @@ fn outcome(sink: &mut Sink, fields: &Fields<'_>) -> Option<RuleOutcome> {
         }
     };
     if let (Some(entry), false) = (fields.entry("fact"), matches!(outcome, RuleOutcome::NotEffective { .. })) {
-        sink.error("useless-key", entry.span, "`fact` goes with `outcome: not-effective`", "without meaning here", "remove it");
+        sink.error(
+            "useless-key",
+            entry.span,
+            "`fact` goes with `outcome: not-effective`",
+            "without meaning here",
+            "remove it",
+        );
     }
     Some(outcome)
 }
@@ -175,7 +213,7 @@ fn fact(sink: &mut Sink, node: &Node) -> Option<String> {
         return Some(text.value);
     }
     let message = format!("unknown fact `{}`", short(&text.value));
-    sink.error("unknown-fact", text.span, message, "not observed", &suggestion(&text.value, "facts", known));
+    sink.error("unknown-fact", text.span, message, "not observed", &sink.suggest(&text.value, "facts", known));
     None
 }
 
@@ -189,10 +227,17 @@ fn matching(sink: &mut Sink, node: &Node) -> Match {
     let mut matches = Match::default();
     let Some(fields) = sink.fields::<schema::Match>(node) else { return matches };
     if let Some(cause) = fields.get(sink, "cause").and_then(|node| sink.text(node, "`cause`")) {
-        let segment = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let segment =
+            |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !cause.value.split('.').all(segment) {
             let message = format!("`{}` is no cause code", short(&cause.value));
-            sink.error("bad-cause", cause.span, message, "not a code", "codes are dotted words, matched by whole segments: tls.rejected.server-cert");
+            sink.error(
+                "bad-cause",
+                cause.span,
+                message,
+                "not a code",
+                "codes are dotted words, matched by whole segments: tls.rejected.server-cert",
+            );
         }
         matches.cause = Some(cause.value);
     }

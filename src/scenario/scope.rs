@@ -8,7 +8,7 @@ use super::decode::Sink;
 use super::json;
 use super::template;
 use super::yaml::{Kind, Node, Scalar, short};
-use crate::diag::{Span, suggestion};
+use crate::diag::Span;
 
 /// The names of one place.
 #[derive(Debug, Clone, Default)]
@@ -93,15 +93,13 @@ impl Scope {
         let Some(fields) = self.roots.get(root) else {
             let known = self.roots.keys().chain(&self.open).map(String::as_str);
             let message = format!("unknown name `{}` in a template", short(root));
-            sink.error("unknown-name", place, message, "no such name here", &suggestion(root, "names", known));
+            sink.error("unknown-name", place, message, "no such name here", &sink.suggest(root, "names", known));
             return;
         };
-        if let Some(field) = parts.next() {
-            if !fields.contains(field) && !self.incomplete {
-                let message = format!("`{root}` has no `{}`", short(field));
-                let help = suggestion(field, &format!("fields of `{root}`"), fields.iter().map(String::as_str));
-                sink.error("unknown-name", place, message, "no such field", &help);
-            }
+        if let Some(field) = parts.next().filter(|field| !fields.contains(*field) && !self.incomplete) {
+            let message = format!("`{root}` has no `{}`", short(field));
+            let help = sink.suggest(field, &format!("fields of `{root}`"), fields.iter().map(String::as_str));
+            sink.error("unknown-name", place, message, "no such field", &help);
         }
     }
 }

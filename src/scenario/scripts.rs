@@ -15,7 +15,7 @@ use super::services::Services;
 use super::template;
 use super::yaml::{Entry, short};
 use super::{decode::Sink, matrix};
-use crate::diag::{Diagnostic, Span, Spanned, suggestion};
+use crate::diag::{Diagnostic, Span, Spanned};
 use crate::op::{self, ParsedStep, Vocabulary};
 
 /// What scripts are about.
@@ -101,15 +101,12 @@ fn script(
             continue;
         };
         streams.follow(sink, &parsed);
-        if let Some(method) = &parsed.method {
-            if !incomplete {
-                check_method(sink, subject, name, method);
-            }
+        if let Some(method) = parsed.method.as_ref().filter(|_| !incomplete) {
+            check_method(sink, subject, name, method);
         }
-        if let Op::Named { name: op, .. } = &parsed.step.op {
-            if when.is_none() {
-                check_services(sink, subject, name, op, parsed.op_span);
-            }
+        // A script with a condition may leave out the services that lack its ops.
+        if let (Op::Named { name: op, .. }, None) = (&parsed.step.op, &when) {
+            check_services(sink, subject, name, op, parsed.op_span);
         }
         if let Some(first) = ids.insert(parsed.step.id.clone(), item.span) {
             sink.push(
@@ -154,7 +151,7 @@ fn check_method(sink: &mut Sink, subject: &Subject<'_>, script: &str, method: &S
     };
     if !known.contains(&short_name) {
         let message = format!("unknown method `{}`", short(short_name));
-        let help = suggestion(short_name, "methods", known.iter().copied());
+        let help = sink.suggest(short_name, "methods", known.iter().copied());
         sink.error("unknown-method", method.span, message, "not in the service", &help);
     }
 }
@@ -190,10 +187,13 @@ impl Streams {
         if matches!(parsed.step.op, Op::Open { .. }) {
             if let Some(first) = self.open.insert(stream.value.clone(), stream.span) {
                 sink.push(
-                    Diagnostic::error("duplicate-name", format!("the stream `{}` is opened twice", short(&stream.value)))
-                        .at(stream.span, "again here")
-                        .at(first, "first here")
-                        .help("give each stream of a script its own name"),
+                    Diagnostic::error(
+                        "duplicate-name",
+                        format!("the stream `{}` is opened twice", short(&stream.value)),
+                    )
+                    .at(stream.span, "again here")
+                    .at(first, "first here")
+                    .help("give each stream of a script its own name"),
                 );
             }
         } else if !self.open.contains_key(&stream.value) && !self.unsure {
@@ -202,7 +202,7 @@ impl Streams {
             let help = if names.is_empty() {
                 format!("open it first: `- open: {{ stream: {}, method: … }}`", short(&stream.value))
             } else {
-                suggestion(&stream.value, "open streams", names)
+                sink.suggest(&stream.value, "open streams", names)
             };
             let message = format!("no step before this opens the stream `{}`", short(&stream.value));
             sink.error("unknown-stream", stream.span, message, "not open", &help);

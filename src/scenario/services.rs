@@ -16,7 +16,7 @@ use super::schema;
 use super::scope::Scope;
 use super::template;
 use super::yaml::{Entry, Kind, Node, short};
-use crate::diag::{Span, suggestion};
+use crate::diag::Span;
 use crate::op;
 
 /// Services by name, and what is known of their methods: full service name → methods.
@@ -28,11 +28,7 @@ pub(super) struct Services {
 }
 
 /// Reads all services; `entries` come with the folder that their paths start from.
-pub(super) fn read<'n>(
-    world: &mut World<'_>,
-    entries: &[(&'n Entry, &'n Path)],
-    whole: Span,
-) -> Services {
+pub(super) fn read<'n>(world: &mut World<'_>, entries: &[(&'n Entry, &'n Path)], whole: Span) -> Services {
     let mut services = Services {
         all: IndexMap::new(),
         methods: BTreeMap::from([(
@@ -79,7 +75,7 @@ fn service(
             let message = format!("the service `{}` needs `proto`", entry.key);
             world.sink.error("missing-key", fields.span, message, "no `proto` in it", &help);
         } else if !methods.contains_key(&full.value) && !world.incomplete {
-            let help = suggestion(&full.value, "services of its files", methods.keys().map(String::as_str));
+            let help = world.sink.suggest(&full.value, "services of its files", methods.keys().map(String::as_str));
             let message = format!("the proto files have no service `{}`", short(&full.value));
             world.sink.error("unknown-service", full.span, message, "not in the files", &help);
         }
@@ -140,12 +136,12 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<
     let fields = sink.fields::<schema::OpDef>(&entry.value)?;
     let method = fields.require(sink, "method", "name a method of the service, as in the .proto file");
     let method = method.and_then(|node| sink.text(node, "`method`"));
-    if let (Some(method), Some(known)) = (&method, methods) {
-        if !known.contains(&method.value) {
-            let help = suggestion(&method.value, "methods", known.iter().map(String::as_str));
-            let message = format!("unknown method `{}`", short(&method.value));
-            sink.error("unknown-method", method.span, message, "not in the service", &help);
-        }
+    if let (Some(method), Some(known)) = (&method, methods)
+        && !known.contains(&method.value)
+    {
+        let help = sink.suggest(&method.value, "methods", known.iter().map(String::as_str));
+        let message = format!("unknown method `{}`", short(&method.value));
+        sink.error("unknown-method", method.span, message, "not in the service", &help);
     }
     let mut args = Vec::new();
     let mut send = Value::Object(Map::new());
@@ -153,7 +149,9 @@ fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<
         sink.entries(node, "`send`");
         arguments(node, &mut args);
         let mut scope = Scope::default();
-        args.iter().for_each(|arg| scope.open(arg));
+        for arg in &args {
+            scope.open(arg);
+        }
         send = scope.tree(sink, node);
     }
     let yields = fields.text(sink, "yields");

@@ -92,9 +92,11 @@ impl Renderer {
         match template {
             Value::String(text) => self.scalar(text),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),
-            Value::Object(map) => {
-                map.iter().map(|(key, value)| Ok((key.clone(), self.value(value)?))).collect::<Result<_, _>>().map(Value::Object)
-            }
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), self.value(value)?)))
+                .collect::<Result<_, _>>()
+                .map(Value::Object),
             other => Ok(other.clone()),
         }
     }

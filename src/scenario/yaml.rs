@@ -126,9 +126,12 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) if root.is_some() => {
                     return Err(Box::new(
-                        Diagnostic::error("multiple-documents", "a scenario file holds one YAML document, here a second one begins")
-                            .at(self.span(&raw), "second document")
-                            .help("put each document into its own file and use `include`"),
+                        Diagnostic::error(
+                            "multiple-documents",
+                            "a scenario file holds one YAML document, here a second one begins",
+                        )
+                        .at(self.span(&raw), "second document")
+                        .help("put each document into its own file and use `include`"),
                     ));
                 }
                 Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_) => {
@@ -281,9 +284,12 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
             _ => {
                 let span = raw.tag_span().map_or_else(|| self.span(raw), |s| self.span(&s));
                 self.found.push(
-                    Diagnostic::error("unknown-tag", format!("the tag `{}` has no meaning here", short(&tag.original())))
-                        .at(span, "not known")
-                        .help("remove it"),
+                    Diagnostic::error(
+                        "unknown-tag",
+                        format!("the tag `{}` has no meaning here", short(&tag.original())),
+                    )
+                    .at(span, "not known")
+                    .help("remove it"),
                 );
                 true
             }
@@ -296,9 +302,12 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
             return Ok(());
         }
         Err(Box::new(
-            Diagnostic::error("too-large", format!("the file has more than {MAX_NODES} values, aliases counted as often as used"))
-                .at(span, "the limit is passed here")
-                .help("aliases of aliases multiply; write less of them, or split the file"),
+            Diagnostic::error(
+                "too-large",
+                format!("the file has more than {MAX_NODES} values, aliases counted as often as used"),
+            )
+            .at(span, "the limit is passed here")
+            .help("aliases of aliases multiply; write less of them, or split the file"),
         ))
     }
 

@@ -30,12 +30,28 @@ fn tabs() {
 
 #[test]
 fn unclosed() {
-    assert!(one("soupscen: 1\nname: \"abc\nmatrix: {}\n").starts_with("unclosed-quote a.yaml:2:7"), "{}", one("soupscen: 1\nname: \"abc\nmatrix: {}\n"));
-    assert!(one("soupscen: 1\ninclude: [a, b\n").starts_with("unclosed-bracket"), "{}", one("soupscen: 1\ninclude: [a, b\n"));
-    assert!(one("soupscen: 1\npeers: { a: { b: c }\n").starts_with("unclosed-bracket"), "{}", one("soupscen: 1\npeers: { a: { b: c }\n"));
+    assert!(
+        one("soupscen: 1\nname: \"abc\nmatrix: {}\n").starts_with("unclosed-quote a.yaml:2:7"),
+        "{}",
+        one("soupscen: 1\nname: \"abc\nmatrix: {}\n")
+    );
+    assert!(
+        one("soupscen: 1\ninclude: [a, b\n").starts_with("unclosed-bracket"),
+        "{}",
+        one("soupscen: 1\ninclude: [a, b\n")
+    );
+    assert!(
+        one("soupscen: 1\npeers: { a: { b: c }\n").starts_with("unclosed-bracket"),
+        "{}",
+        one("soupscen: 1\npeers: { a: { b: c }\n")
+    );
     assert!(one("soupscen: 1\nname: a: b\n").starts_with("syntax a.yaml:2:8"), "{}", one("soupscen: 1\nname: a: b\n"));
     assert!(one("soupscen: 1\nname: @x\n").starts_with("syntax a.yaml:2:7"));
-    assert!(one("soupscen: 1\nname: *x\n").starts_with("unknown-alias a.yaml:2:7"), "{}", one("soupscen: 1\nname: *x\n"));
+    assert!(
+        one("soupscen: 1\nname: *x\n").starts_with("unknown-alias a.yaml:2:7"),
+        "{}",
+        one("soupscen: 1\nname: *x\n")
+    );
 }
 
 #[test]
@@ -47,7 +63,9 @@ fn several_documents() {
 fn alias_bombs_and_deep_nesting_end_early() {
     let mut bomb = String::from("soupscen: 1\nvars:\n  a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for (from, to) in "abcdefghi".chars().zip("bcdefghij".chars()) {
-        bomb.push_str(&format!("  {to}: &{to} [*{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}]\n"));
+        bomb.push_str(&format!(
+            "  {to}: &{to} [*{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}, *{from}]\n"
+        ));
     }
     assert!(one(&bomb).starts_with("too-large a.yaml:"), "{}", one(&bomb));
     assert!(one("soupscen: 1\nvars: &a { b: *a }\n").starts_with("recursive-alias a.yaml:2:"));

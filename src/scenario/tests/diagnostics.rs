@@ -28,7 +28,13 @@ fn keys_and_types() {
     check("[rust, py]", "rust", "wrong-type", "rust", "write `client: […]`");
     check("name: t", "name: t\nlabels:", "no-value", "labels", "give it a value or remove the key");
     check("name: t", "name: t\nname: u", "duplicate-key", "name", "keep one");
-    check("  rust: { builtin: {} }\n", "  rust: { builtin: {} }\n  rust: { builtin: {} }\n", "duplicate-key", "rust", "");
+    check(
+        "  rust: { builtin: {} }\n",
+        "  rust: { builtin: {} }\n  rust: { builtin: {} }\n",
+        "duplicate-key",
+        "rust",
+        "",
+    );
     check("vars: { greeting: hi }", "vars: { greeting: hi, greeting: ho }", "duplicate-key", "greeting", "");
     check("name: t", "name: !x t", "unknown-tag", "!x", "remove it");
     check("name: t", "name: t\nmissing_peers: leave_out", "unknown-value", "leave_out", "did you mean `leave-out`?");
@@ -50,7 +56,13 @@ fn peers() {
     check("tls.*, ", "tsl.*, ", "unknown-capability", "tsl.*", "known capabilities");
     check("service.kv, ", "service.kw, ", "unknown-capability", "service.kw", "service.kv");
     check("driver: { run: [./driver] }", "driver: { run: [] }", "empty", "[]", "name the program first");
-    check(", provides: [service.kv, tls.*, launch.direct]", "", "missing-key", "{ driver: { run: [./driver] } ", "list what it can be asked to do");
+    check(
+        ", provides: [service.kv, tls.*, launch.direct]",
+        "",
+        "missing-key",
+        "{ driver: { run: [./driver] } ",
+        "list what it can be asked to do",
+    );
     check("run: [./driver]", "run: [\"{{ outptu }}\"]", "unknown-name", "outptu", "did you mean `output`?");
     check("builtin: {}", "server: { attach: here, provides: [kv] }, builtin: {}", "bad-address", "here", "HOST:PORT");
     check("  rust: { builtin: {} }", "  rust: { builtin: {} }\n  no: { lang: x }", "no-role", "no", "builtin: {}");
@@ -65,12 +77,16 @@ fn peer_files() {
     };
     assert_eq!(
         with("soupscen: 1\npeers: { rsut: { builtin: {} }, go: { builtin: {} } }\n"),
-        ["unknown-peer a.yaml:5:3 \"rust\" | did you mean `rsut`? known peers of it: rsut, go; `pick: NAME` takes one of another name"]
+        [
+            "unknown-peer a.yaml:5:3 \"rust\" | did you mean `rsut`? known peers of it: rsut, go; `pick: NAME` takes one of another name"
+        ]
     );
     assert_eq!(with("soupscen: 1\npeers: { rsut: { builtin: {} } }\n"), [""; 0], "the only one is meant");
     assert_eq!(
         with("soupscen: 1\npeers: { rust: { builtin: {}, lnag: x } }\n"),
-        ["unknown-key p.yaml:2:31 \"lnag\" | did you mean `lang`? known keys: from, pick, description, lang, stack, facts, builtin, client, server, build, versions"]
+        [
+            "unknown-key p.yaml:2:31 \"lnag\" | did you mean `lang`? known keys: from, pick, description, lang, stack, facts, builtin, client, server, build, versions"
+        ]
     );
     let missing = problems(load(Path::new("a.yaml"), &MemoryFiles::new().with("a.yaml", &scenario)));
     assert_eq!(missing, ["missing-file a.yaml:5:17 \"p.yaml\" | did you mean `a.yaml`?"]);
@@ -85,7 +101,13 @@ fn axes() {
     check("    server: [rust]\n", "", "missing-axis", "client: [rust, py]\n    launch:", "write `server");
     check("[none, mutual]", "[{ mine: { mode: auto } }]", "unknown-value", "auto", "server, mutual");
     check("[none, mutual]", "[{ mine: { mode: mutual, cert: c } }]", "missing-key", "cert", "go together");
-    check("    tls: [none, mutual]", "    tls: [none, mutual]\n    service: [kw]", "unknown-service", "kw", "did you mean `kv`?");
+    check(
+        "    tls: [none, mutual]",
+        "    tls: [none, mutual]\n    service: [kw]",
+        "unknown-service",
+        "kw",
+        "did you mean `kv`?",
+    );
     check("[p256, p384]", "{ values: [p256, p384], affects: call }", "useless-key", "affects", "own");
     check("[p256, p384]", "{ values: [p256, p384], effective: { report: \"\" } }", "empty", "\"\"", "-");
 }
@@ -96,7 +118,13 @@ fn constraints() {
     let old = "    key: [p256, p384]";
     check(old, &with("exclude: [{ when: key == p256 }]"), "missing-key", "{ when: key == p256 }", "say why");
     check(old, &with("exclude: [{ when: key == p257, reason: r }]"), "unknown-value", "p257", "p256");
-    check(old, &with("include: [{ client: rust, server: rust, kye: p256 }]"), "unknown-axis", "kye", "did you mean `key`?");
+    check(
+        old,
+        &with("include: [{ client: rust, server: rust, kye: p256 }]"),
+        "unknown-axis",
+        "kye",
+        "did you mean `key`?",
+    );
     check(old, &with("include: [{ client: rust }]"), "missing-axis", "{ client: rust }", "unset");
     check(old, &with("scripts: [too]"), "unknown-script", "too", "one");
 }
@@ -121,8 +149,20 @@ fn rules() {
     check("at: tls", "match: { cause: TLS.x }", "bad-cause", "TLS.x", "dotted words");
     check("at: tls", "match: { alert: 300 }", "out-of-range", "300", "-");
     check("at: tls", "review_by: 2027-02-30", "bad-date", "2027-02-30", "YYYY-MM-DD");
-    check("    outcome: failed\n    at: tls", "    outcome: not-effective", "missing-key", "id: r1\n    when: client == py ", "fact: key");
-    check("    outcome: failed\n    at: tls", "    outcome: not-effective\n    fact: kee", "unknown-fact", "kee", "did you mean `key`?");
+    check(
+        "    outcome: failed\n    at: tls",
+        "    outcome: not-effective",
+        "missing-key",
+        "id: r1\n    when: client == py ",
+        "fact: key",
+    );
+    check(
+        "    outcome: failed\n    at: tls",
+        "    outcome: not-effective\n    fact: kee",
+        "unknown-fact",
+        "kee",
+        "did you mean `key`?",
+    );
     check("outcome: failed", "outcome: unsupported", "useless-key", "at", "remove it");
     check("\"<=1.85.1\"", "\"=<1.85.1\"", "bad-version", "\"=<1.85.1\"", "<=1.85.1");
     check("client.grpcio", "grpcio", "bad-version", "grpcio", "client.COMPONENT");
@@ -144,16 +184,70 @@ fn steps() {
     );
     check("        expect: { value:", "        expcet: { value:", "unknown-key", "expcet", "did you mean `expect`?");
     check("expect: { value:", "expect: { vlaue:", "unknown-key", "vlaue", "did you mean `value`?");
-    check("expect: { value: \"{{ vars.greeting }}\" }", "expect: { stdout: x }", "no-such-result", "stdout", "message, code");
-    check("expect: { value: \"{{ vars.greeting }}\" }", "expect: { code: UNKOWN }", "unknown-code", "UNKOWN", "did you mean `UNKNOWN`?");
-    check("value: \"{{ vars.greeting }}\" }\n      - get", "value: { $regx: a } }\n        expect: { message: { $regx: a } }\n      - get", "unknown-operator", "$regx", "did you mean `$regex`?");
-    check("\n        expect: { value", "\n        put: {}\n        expect: { value", "two-ops", "put", "a step of its own");
-    check("        expect: {", "        capture: { case: value }\n        expect: {", "bad-name", "case", "these names have a meaning");
-    check("        expect: {", "        capture: { x: vlaue }\n        expect: {", "bad-path", "vlaue", "did you mean `value`?");
-    check("      - put: {", "      - send: { stream: w, message: {} }\n      - put: {", "unknown-stream", "w", "open it first");
+    check(
+        "expect: { value: \"{{ vars.greeting }}\" }",
+        "expect: { stdout: x }",
+        "no-such-result",
+        "stdout",
+        "message, code",
+    );
+    check(
+        "expect: { value: \"{{ vars.greeting }}\" }",
+        "expect: { code: UNKOWN }",
+        "unknown-code",
+        "UNKOWN",
+        "did you mean `UNKNOWN`?",
+    );
+    check(
+        "value: \"{{ vars.greeting }}\" }\n      - get",
+        "value: { $regx: a } }\n        expect: { message: { $regx: a } }\n      - get",
+        "unknown-operator",
+        "$regx",
+        "did you mean `$regex`?",
+    );
+    check(
+        "\n        expect: { value",
+        "\n        put: {}\n        expect: { value",
+        "two-ops",
+        "put",
+        "a step of its own",
+    );
+    check(
+        "        expect: {",
+        "        capture: { case: value }\n        expect: {",
+        "bad-name",
+        "case",
+        "these names have a meaning",
+    );
+    check(
+        "        expect: {",
+        "        capture: { x: vlaue }\n        expect: {",
+        "bad-path",
+        "vlaue",
+        "did you mean `value`?",
+    );
+    check(
+        "      - put: {",
+        "      - send: { stream: w, message: {} }\n      - put: {",
+        "unknown-stream",
+        "w",
+        "open it first",
+    );
     check("- put: {", "- call: { method: Gte }\n      - put: {", "unknown-method", "Gte", "did you mean `Get`?");
-    check("- put: {", "- call: { method: proto.KV/Gte }\n      - put: {", "unknown-method", "proto.KV/Gte", "did you mean `Get`?");
-    check("- put: {", "- call: { method: Get, metadata: { X-A: b } }\n      - put: {", "bad-metadata", "X-A", "lower-case");
+    check(
+        "- put: {",
+        "- call: { method: proto.KV/Gte }\n      - put: {",
+        "unknown-method",
+        "proto.KV/Gte",
+        "did you mean `Get`?",
+    );
+    check(
+        "- put: {",
+        "- call: { method: Get, metadata: { X-A: b } }\n      - put: {",
+        "bad-metadata",
+        "X-A",
+        "lower-case",
+    );
 }
 
 #[test]
@@ -163,7 +257,9 @@ fn templates() {
     check("{{ vars.greeting }}", "{{ vars.greting }}", "unknown-name", "vars.greting", "did you mean `greeting`?");
     let problem = super::only("\"{{ case.slug }}\", value", "\"a {{ case. }}\", value");
     assert!(problem.starts_with("bad-template a.yaml:20:"), "{problem}");
-    assert!(super::only("\"{{ case.slug }}\", value", "\"{{ case.slug | uper }}\", value").starts_with("bad-template "));
+    assert!(
+        super::only("\"{{ case.slug }}\", value", "\"{{ case.slug | uper }}\", value").starts_with("bad-template ")
+    );
 }
 
 #[test]
@@ -199,7 +295,10 @@ fn services() {
         problems(load(Path::new("a.yaml"), &MemoryFiles::new().with("a.yaml", text).with("s.proto", proto)))
     };
     let none: [&str; 0] = [];
-    assert_eq!(with("{ proto: { files: [s.proto] }, service: p.S, ops: { do: { method: Do, send: { a: '{{ x }}' } } } }"), none);
+    assert_eq!(
+        with("{ proto: { files: [s.proto] }, service: p.S, ops: { do: { method: Do, send: { a: '{{ x }}' } } } }"),
+        none
+    );
     let found = with("{ proto: { files: [s.proto] }, service: p.S, ops: { do: { method: Dont } } }");
     assert_eq!(found, ["unknown-method a.yaml:4:82 \"Dont\" | known methods: Do"]);
     let found = with("{ proto: { files: [s.proto] }, service: p.T }");

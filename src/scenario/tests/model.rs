@@ -55,10 +55,7 @@ fn steps() {
     ));
     let steps = &scenario.scripts["one"].steps;
     let ids: Vec<&str> = steps.iter().map(|s| s.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        ["put-1", "mine", "open-3", "send-4", "receive-5", "half_close-6", "cancel-7", "end-8", "stdio-9"]
-    );
+    assert_eq!(ids, ["put-1", "mine", "open-3", "send-4", "receive-5", "half_close-6", "cancel-7", "end-8", "stdio-9"]);
     let Op::Named { name, args } = &steps[0].op else { panic!() };
     assert_eq!((name.as_str(), &args["value"]), ("put", &json!("{{ vars.greeting }}")));
     let Op::Call(call) = &steps[1].op else { panic!() };
@@ -103,9 +100,11 @@ fn aliases_numbers_and_own_values_become_canonical() {
 
 #[test]
 fn blocks_excludes_and_rows() {
-    let scenario = good(text(&GOOD.replace(
-        &GOOD[GOOD.find("matrix:").unwrap()..GOOD.find("scripts:").unwrap()],
-        r#"matrix:
+    let scenario = good(text(
+        &GOOD
+            .replace(
+                &GOOD[GOOD.find("matrix:").unwrap()..GOOD.find("scripts:").unwrap()],
+                r#"matrix:
   - name: plain
     axes: { client: [rust], server: [rust], key: [p256, p384], tls: [none] }
     isolation: case
@@ -116,7 +115,9 @@ fn blocks_excludes_and_rows() {
     include:
       - { client: py, server: rust, key: prime256v1, tls: mutual }
 "#,
-    ).replace("service: kv2", "service: [kv]")));
+            )
+            .replace("service: kv2", "service: [kv]"),
+    ));
     assert_eq!(scenario.blocks[0].name.as_deref(), Some("plain"));
     assert_eq!(scenario.blocks[0].isolation, Isolation::Case);
     assert_eq!(scenario.blocks[0].exclude[0].reason, "not needed");

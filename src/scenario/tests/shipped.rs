@@ -36,9 +36,7 @@ fn schemas_on_disk_are_those_of_the_types() {
 fn the_reader_and_the_schema_know_the_same_keys() {
     let schema: Value = serde_json::from_str(&schema::scenario_schema()).unwrap();
     let peer: Value = serde_json::from_str(&schema::peer_schema()).unwrap();
-    let keys = |schema: &Value| -> Vec<String> {
-        schema["properties"].as_object().unwrap().keys().cloned().collect()
-    };
+    let keys = |schema: &Value| -> Vec<String> { schema["properties"].as_object().unwrap().keys().cloned().collect() };
     let same = |name: &str, known: &[&str]| {
         let found = if name.is_empty() { keys(&schema) } else { keys(&schema["$defs"][name]) };
         let mut known: Vec<String> = known.iter().map(|k| (*k).to_owned()).collect();
