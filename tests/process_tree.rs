@@ -274,11 +274,8 @@ fn shim_passes_exit_and_signals_on() {
 }
 
 fn shim_reports_and_rewrites() {
-    let order = StartOrder {
-        add_env: vec![("ADDED".into(), "yes".into())],
-        drop_env: vec!["DROPPED".into()],
-        argv: None,
-    };
+    let order =
+        StartOrder { add_env: vec![("ADDED".into(), "yes".into())], drop_env: vec!["DROPPED".into()], argv: None };
     let spec = TicketSpec { cookie_key: Some("COOKIE".into()), order };
     hubbed(spec, |_, mut ticket| async move {
         let script = "echo '1|1|tcp|1.2.3.4:5|grpc'; echo more; echo \"$ADDED${DROPPED-gone}${SOUPSCEN_SHIM-}\"; \

@@ -205,8 +205,7 @@ fn keep(socket: BorrowedFd<'_>, child: Pid) -> i32 {
         if ended || kill_at.is_some_and(|at| Instant::now() >= at) {
             break;
         }
-        let mut ready =
-            [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut ready, time_left(kill_at));
         let spoken_to = ready[0].revents().is_some_and(|r| !r.is_empty());
         while let Ok(Some(info)) = signals.read_signal() {
