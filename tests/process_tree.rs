@@ -72,6 +72,10 @@ fn engine(mode: &str, folder: &Path) -> ExitCode {
         let stray = folder.join("stray");
         eventually("the stray runs", || stray.exists());
         println!("{} {} {}", std::process::id(), spawned.pid, scratch.path().display());
+        if ["normal", "panic"].contains(&mode) {
+            // Until the test has looked at everything.
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
         match mode {
             "normal" => ExitCode::from(7),
             "panic" => panic!("on purpose"),
@@ -105,7 +109,7 @@ impl Run {
         let mut guard = Command::new(std::env::current_exe().unwrap())
             .args([ENGINE, mode])
             .arg(folder.path())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)
@@ -164,12 +168,14 @@ fn guard_killed() {
 
 fn normal_end() {
     let mut run = Run::start("normal");
+    drop(run.guard.stdin.take());
     assert_eq!(run.guard.wait().unwrap().code(), Some(7));
     run.nothing_is_left();
 }
 
 fn engine_panics() {
     let mut run = Run::start("panic");
+    drop(run.guard.stdin.take());
     assert_eq!(run.guard.wait().unwrap().code(), Some(101));
     run.nothing_is_left();
 }
