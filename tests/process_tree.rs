@@ -72,6 +72,10 @@ fn engine(mode: &str, folder: &Path) -> ExitCode {
         let stray = folder.join("stray");
         eventually("the stray runs", || stray.exists());
         println!("{} {} {}", std::process::id(), spawned.pid, scratch.path().display());
+        if ["normal", "panic"].contains(&mode) {
+            // Until the test has looked at everything.
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
         match mode {
             "normal" => ExitCode::from(7),
             "panic" => panic!("on purpose"),
@@ -105,7 +109,7 @@ impl Run {
         let mut guard = Command::new(std::env::current_exe().unwrap())
             .args([ENGINE, mode])
             .arg(folder.path())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)
@@ -164,12 +168,14 @@ fn guard_killed() {
 
 fn normal_end() {
     let mut run = Run::start("normal");
+    drop(run.guard.stdin.take());
     assert_eq!(run.guard.wait().unwrap().code(), Some(7));
     run.nothing_is_left();
 }
 
 fn engine_panics() {
     let mut run = Run::start("panic");
+    drop(run.guard.stdin.take());
     assert_eq!(run.guard.wait().unwrap().code(), Some(101));
     run.nothing_is_left();
 }
@@ -274,11 +280,8 @@ fn shim_passes_exit_and_signals_on() {
 }
 
 fn shim_reports_and_rewrites() {
-    let order = StartOrder {
-        add_env: vec![("ADDED".into(), "yes".into())],
-        drop_env: vec!["DROPPED".into()],
-        argv: None,
-    };
+    let order =
+        StartOrder { add_env: vec![("ADDED".into(), "yes".into())], drop_env: vec!["DROPPED".into()], argv: None };
     let spec = TicketSpec { cookie_key: Some("COOKIE".into()), order };
     hubbed(spec, |_, mut ticket| async move {
         let script = "echo '1|1|tcp|1.2.3.4:5|grpc'; echo more; echo \"$ADDED${DROPPED-gone}${SOUPSCEN_SHIM-}\"; \

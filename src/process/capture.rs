@@ -21,7 +21,7 @@ pub struct Tail {
     head: Vec<u8>,
     last: VecDeque<u8>,
     head_bytes: usize,
-    tail_bytes: usize,
+    last_bytes: usize,
     total: u64,
 }
 
@@ -32,11 +32,11 @@ impl Default for Tail {
 }
 
 impl Tail {
-    /// Keeps up to `head_bytes` of the beginning and `tail_bytes` of the end. Memory is taken as
+    /// Keeps up to `head_bytes` of the beginning and `last_bytes` of the end. Memory is taken as
     /// bytes come, not at once.
     #[must_use]
-    pub const fn new(head_bytes: usize, tail_bytes: usize) -> Self {
-        Self { head: Vec::new(), last: VecDeque::new(), head_bytes, tail_bytes, total: 0 }
+    pub const fn new(head_bytes: usize, last_bytes: usize) -> Self {
+        Self { head: Vec::new(), last: VecDeque::new(), head_bytes, last_bytes, total: 0 }
     }
 
     /// Adds bytes.
@@ -45,8 +45,8 @@ impl Tail {
         let room = self.head_bytes - self.head.len();
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(first);
-        let rest = rest.get(rest.len().saturating_sub(self.tail_bytes)..).unwrap_or_default();
-        let surplus = (self.last.len() + rest.len()).saturating_sub(self.tail_bytes);
+        let rest = rest.get(rest.len().saturating_sub(self.last_bytes)..).unwrap_or_default();
+        let surplus = (self.last.len() + rest.len()).saturating_sub(self.last_bytes);
         self.last.drain(..surplus);
         self.last.extend(rest);
     }

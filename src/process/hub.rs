@@ -322,12 +322,7 @@ async fn read_message(reader: &mut BufReader<OwnedReadHalf>) -> Option<FromShim>
 /// A plugin's process as evidence. `asked_to_end`: the engine or the host asked it by a call; a
 /// signal of the host is added here.
 #[must_use]
-pub fn process_report(
-    side: Side,
-    started: &Started,
-    exited: Option<&PluginExit>,
-    asked_to_end: bool,
-) -> ProcessReport {
+pub fn process_report(side: Side, started: &Started, exited: Option<&PluginExit>, asked_to_end: bool) -> ProcessReport {
     let argv = started.argv.iter().take(REPORT_ARGUMENTS);
     ProcessReport {
         side,

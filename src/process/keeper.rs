@@ -55,18 +55,13 @@ impl Record {
             Self::Signal(signal) => (5, signal),
             Self::Kill => (6, 0),
         };
-        let mut bytes = [0; RECORD_BYTES];
-        let (first, second) = bytes.split_at_mut(4);
-        first.copy_from_slice(&kind.to_ne_bytes());
-        second.copy_from_slice(&number.to_ne_bytes());
-        bytes
+        pack(kind, number)
     }
 
     /// The record that these bytes stand for.
     pub(super) fn decode(bytes: [u8; RECORD_BYTES]) -> Option<Self> {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        let number = i32::from_ne_bytes([e, f, g, h]);
-        match i32::from_ne_bytes([a, b, c, d]) {
+        let (kind, number) = unpack(bytes);
+        match kind {
             1 => Some(Self::Started(number)),
             2 => Some(Self::Ended(number)),
             3 => Some(Self::Swept(number)),
@@ -76,6 +71,20 @@ impl Record {
             _ => None,
         }
     }
+}
+
+/// Two numbers in their native order: both ends are this program.
+fn pack(first: i32, second: i32) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    let (front, back) = bytes.split_at_mut(4);
+    front.copy_from_slice(&first.to_ne_bytes());
+    back.copy_from_slice(&second.to_ne_bytes());
+    bytes
+}
+
+fn unpack(bytes: [u8; RECORD_BYTES]) -> (i32, i32) {
+    let half = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |four| i32::from_ne_bytes(*four));
+    (half(bytes.first_chunk()), half(bytes.last_chunk()))
 }
 
 /// Everything that keeper and program need, made before the fork.
@@ -102,14 +111,14 @@ pub(super) struct Launch {
 
 /// Reads what [`fail`] wrote.
 pub(super) fn read_failure(bytes: [u8; 8]) -> (Stage, Errno) {
-    let [a, b, c, d, e, f, g, h] = bytes;
-    let stage = match i32::from_ne_bytes([a, b, c, d]) {
+    let (stage, errno) = unpack(bytes);
+    let stage = match stage {
         s if s == Stage::Fork as i32 => Stage::Fork,
         s if s == Stage::Folder as i32 => Stage::Folder,
         s if s == Stage::Exec as i32 => Stage::Exec,
         _ => Stage::Stdio,
     };
-    (stage, Errno::from_raw(i32::from_ne_bytes([e, f, g, h])))
+    (stage, Errno::from_raw(errno))
 }
 
 /// What failed before the program ran.
@@ -154,11 +163,7 @@ pub(super) fn run(plan: &Plan) -> i32 {
 }
 
 fn fail(launch: &Launch, stage: Stage, error: Errno) -> i32 {
-    let mut bytes = [0; 8];
-    let (first, second) = bytes.split_at_mut(4);
-    first.copy_from_slice(&(stage as i32).to_ne_bytes());
-    second.copy_from_slice(&(error as i32).to_ne_bytes());
-    let _ = nix::unistd::write(&launch.failure, &bytes);
+    let _ = nix::unistd::write(&launch.failure, &pack(stage as i32, error as i32));
     127
 }
 
@@ -205,8 +210,7 @@ fn keep(socket: BorrowedFd<'_>, child: Pid) -> i32 {
         if ended || kill_at.is_some_and(|at| Instant::now() >= at) {
             break;
         }
-        let mut ready =
-            [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut ready, time_left(kill_at));
         let spoken_to = ready[0].revents().is_some_and(|r| !r.is_empty());
         while let Ok(Some(info)) = signals.read_signal() {

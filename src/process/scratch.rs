@@ -43,7 +43,8 @@ impl Scratch {
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         if let Err(error) = made {
             guard::forget(&path);
-            let text = format!("cannot make a temporary folder in `{}`: {error}; point TMPDIR elsewhere", base.display());
+            let text =
+                format!("cannot make a temporary folder in `{}`: {error}; point TMPDIR elsewhere", base.display());
             return Err(std::io::Error::new(error.kind(), text));
         }
         Ok(Self { path })

@@ -97,10 +97,10 @@ impl Spawned {
         stdout: pipe::Receiver,
         stderr: Option<pipe::Receiver>,
     ) -> Self {
-        let (publish, state) = watch::channel(State::default());
-        let (wishes, wished) = async_mpsc::unbounded_channel();
-        tokio::spawn(supervise(keeper, socket, jobs, publish, wished));
-        Self { pid: 0, stdin, stdout: Some(stdout), stderr, watcher: Watcher { state }, wishes }
+        let (publish, published) = watch::channel(State::default());
+        let (wishes, heard) = async_mpsc::unbounded_channel();
+        tokio::spawn(supervise(keeper, socket, jobs, publish, heard));
+        Self { pid: 0, stdin, stdout: Some(stdout), stderr, watcher: Watcher { state: published }, wishes }
     }
 
     /// Resolves once the pid is known; `None` when there never was a program.

@@ -76,8 +76,7 @@ impl Image {
         env: &[(K, V)],
         folder: Option<&Path>,
     ) -> Result<Self, NulError> {
-        let argv: Vec<CString> =
-            argv.iter().map(|a| CString::new(a.as_ref().as_bytes())).collect::<Result<_, _>>()?;
+        let argv: Vec<CString> = argv.iter().map(|a| CString::new(a.as_ref().as_bytes())).collect::<Result<_, _>>()?;
         let env: Vec<CString> = env
             .iter()
             .map(|(key, value)| {
@@ -209,9 +208,8 @@ pub(super) fn send_signal(pid: i32, signal: i32) -> nix::Result<()> {
 /// What `getdents64` says.
 pub(super) fn directory_entries(folder: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
-    let got = unsafe {
-        libc::syscall(libc::SYS_getdents64, folder.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
-    };
+    let got =
+        unsafe { libc::syscall(libc::SYS_getdents64, folder.as_fd().as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
     Errno::result(got).map(|n| usize::try_from(n).unwrap_or(0))
 }
 

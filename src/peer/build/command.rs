@@ -48,9 +48,9 @@ async fn run(
     spawner: &Spawner,
     on_line: &mut (dyn FnMut(BuildLine) + Send),
 ) -> Result<(Exit, Vec<String>), SpawnError> {
-    let mut spawned = spawner.spawn(program).await?;
+    let mut running = spawner.spawn(program).await?;
     let mut lines = Lines::default();
-    if let Some(mut out) = spawned.stdout.take() {
+    if let Some(mut out) = running.stdout.take() {
         let mut chunk = vec![0; 16 * 1024];
         // Ends with the tool: its keeper kills whatever else could hold the pipe.
         while let Ok(got @ 1..) = out.read(&mut chunk).await {
@@ -58,7 +58,7 @@ async fn run(
         }
     }
     lines.end(on_line);
-    let exit = spawned.watcher().gone().await;
+    let exit = running.watcher().gone().await;
     Ok((exit, lines.last.into()))
 }
 

@@ -118,7 +118,7 @@ impl Builder {
         let waiting = || BuildLine::Waiting {
             text: format!("waiting for another soupscen that builds peer `{}`", peer.name),
         };
-        let building = store.lock_for_building(|| on_line(waiting())).await?;
+        let lock = store.lock_for_building(|| on_line(waiting())).await?;
         // Whoever was waited for may have built just this.
         if let Some(found) = self.find(&store, &key) {
             return self.finish(peer, &store, &key, found, true).await;
@@ -131,7 +131,7 @@ impl Builder {
         }
         let built = self.finish(peer, &store, &key, Found::new(output), false).await?;
         store.remove_garbage(&key);
-        drop(building);
+        drop(lock);
         Ok(built)
     }
 
@@ -215,7 +215,9 @@ fn key(peer: &model::Peer, build: &model::Build, tools: &[ToolVersion], files: &
     part(std::path::absolute(&peer.folder).unwrap_or_default().as_os_str().as_encoded_bytes());
     for command in &build.run {
         part(b"run");
-        command.iter().for_each(|word| part(word.as_bytes()));
+        for word in command {
+            part(word.as_bytes());
+        }
     }
     for tool in tools {
         part(b"tool");

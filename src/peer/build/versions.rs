@@ -83,8 +83,8 @@ async fn ask(task: Task<'_>, run: &[String], pattern: Option<&str>) -> Result<St
 /// What a program prints, both outputs together, bounded in time and size. Its exit status does not
 /// matter: some tools tell their version and fail.
 pub(super) async fn output_of(spawner: &Spawner, program: &Program) -> Result<String, String> {
-    let mut spawned = spawner.spawn(program).await.map_err(|error| error.to_string())?;
-    let Some(out) = spawned.stdout.take() else { return Ok(String::new()) };
+    let mut running = spawner.spawn(program).await.map_err(|error| error.to_string())?;
+    let Some(out) = running.stdout.take() else { return Ok(String::new()) };
     let capture = Capture::with(out, Tail::new(PROBE_BYTES, 0), |_| ());
     let name = program.argv.first().cloned().unwrap_or_default();
     tokio::time::timeout(PROBE_WITHIN, capture.ended())

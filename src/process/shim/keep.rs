@@ -100,9 +100,8 @@ fn hello(token: String, argv: &[OsString]) -> Hello {
 }
 
 fn environment(add: &[(String, String)], drop: &[String]) -> Vec<(OsString, OsString)> {
-    let replaced = |key: &OsString| {
-        key == VARIABLE || drop.iter().any(|d| **key == **d) || add.iter().any(|(a, _)| **key == **a)
-    };
+    let replaced =
+        |key: &OsString| key == VARIABLE || drop.iter().any(|d| **key == **d) || add.iter().any(|(a, _)| **key == **a);
     let mut env: Vec<_> = std::env::vars_os().filter(|(key, _)| !replaced(key)).collect();
     env.extend(add.iter().map(|(key, value)| (key.into(), value.into())));
     env
@@ -120,8 +119,8 @@ fn start(argv: &[OsString], env: &[(OsString, OsString)], mask: SigSet) -> Resul
     let program = first.to_string_lossy().into_owned();
     let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
     let full = find_program(&program, None, path)?;
-    let image = sys::Image::new(Path::new(&full), argv, env, None)
-        .map_err(|_| SpawnError::Nul { program: program.clone() })?;
+    let image =
+        sys::Image::new(Path::new(&full), argv, env, None).map_err(|_| SpawnError::Nul { program: program.clone() })?;
     let failed = |stage, errno| of_errno(errno, stage, program.clone(), String::new());
     let made = (|| {
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);

@@ -71,10 +71,8 @@ impl Link {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // Signals of the host may wait in the lifeline: only its end counts here.
-            let mut ready = [
-                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(life.as_fd(), PollFlags::empty()),
-            ];
+            let mut ready =
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(life.as_fd(), PollFlags::empty())];
             let got = poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).ok()?;
             let front_gone = ready[1].revents().is_some_and(|r| !r.is_empty());
             if got == 0 || front_gone {
