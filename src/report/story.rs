@@ -1,7 +1,8 @@
 //! What there is to tell about one case, in the order in which a person needs it. Every reporter
-//! that is read by people tells it: the terminal in colours, JUnit as text, GitHub as markdown.
+//! that is read by people tells it: the terminal in colours, `JUnit` as text, `GitHub` as markdown.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::summary::rule_of;
@@ -224,15 +225,15 @@ pub(super) fn op_line(op: &crate::event::OpRecord) -> String {
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     let mut line = one_line(&op.op, 80);
     if let Some(sent) = json(&op.sent) {
-        line.push_str(&format!(" > {}", one_line(&sent, 300)));
+        let _ = write!(line, " > {}", one_line(&sent, 300));
     }
     if let Some(received) = json(&op.received) {
-        line.push_str(&format!(" < {}", one_line(&received, 300)));
+        let _ = write!(line, " < {}", one_line(&received, 300));
     }
     if let Some(status) = &op.status {
-        line.push_str(&format!(" {}", one_line(&status.code, 40)));
+        let _ = write!(line, " {}", one_line(&status.code, 40));
     }
-    line.push_str(&format!(" ({})", micros(op.elapsed_us)));
+    let _ = write!(line, " ({})", micros(op.elapsed_us));
     line
 }
 

@@ -59,12 +59,6 @@ impl Paint {
         format!("{space}{}", self.tone(tone, word))
     }
 
-    /// Every line moved in by `by`.
-    pub(super) fn indent(self, text: &str, by: usize) -> String {
-        let space = " ".repeat(by);
-        text.lines().map(|line| format!("{space}{line}")).collect::<Vec<_>>().join("\n")
-    }
-
     /// The lines of a difference: what was expected and what was there.
     pub(super) fn diff(self, text: &str) -> String {
         let line = |line: &str| match line.as_bytes().first() {
