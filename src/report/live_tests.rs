@@ -20,7 +20,9 @@ fn passing(name: &str) -> RunEvent {
 fn run(runs: &Path, events: &[RunEvent]) -> RunFolder {
     let folder = RunFolder::create(runs, 1_795_255_872_000, 1).unwrap();
     let mut writer = Writer::create(&folder, &header()).unwrap();
-    events.iter().for_each(|event| writer.append(event).unwrap());
+    for event in events {
+        writer.append(event).unwrap();
+    }
     folder
 }
 
@@ -45,8 +47,10 @@ fn a_run_told_again_gives_the_same_reports() {
     let events = &every_verdict()[1..];
     let folder = run(&runs, events);
     let (out, _, to) = printers();
-    let mut live = Live::start_on(&both(root.path()), &header(), &folder, to);
-    events.iter().for_each(|event| live.event(event));
+    let mut live = Live::start_on(both(root.path()), &header(), &folder, to);
+    for event in events {
+        live.event(event);
+    }
     assert!(!root.path().join("junit.xml").exists(), "only when it is whole");
     assert_eq!(live.finish(), 1);
     assert!(out.text().contains("UNEXPECTED PASS") && out.text().contains("Summary 10 cases"));
@@ -68,7 +72,7 @@ fn a_resumed_run_is_told_as_a_whole() {
     let before = [failing, passing("b"), interrupted, RunEvent::RunStarted(header())];
     let folder = run(&root.path().join("runs"), &before);
     let (out, _, to) = printers();
-    let mut live = Live::start_on(&both(root.path()), &header(), &folder, to);
+    let mut live = Live::start_on(both(root.path()), &header(), &folder, to);
     let mut writer = crate::journal::Resumed::open(&folder, "d1").unwrap().writer;
     for event in [passing("c"), finished()] {
         writer.append(&event).unwrap();
@@ -108,7 +112,7 @@ fn trouble_is_told_and_no_run_with_it_is_green() {
     assert!(super::super::check_places(&both(root.path())).is_ok());
     assert!(!root.path().join("junit.xml").exists(), "a look leaves nothing behind");
     let (out, _, to) = printers();
-    let mut live = Live::start_on(&ReportOptions::default(), &header(), &folder, to);
+    let mut live = Live::start_on(ReportOptions::default(), &header(), &folder, to);
     live.event(&passing("a"));
     live.trouble("cannot write the journal `x`: no space left on device");
     live.event(&finished());
