@@ -26,11 +26,11 @@ pub struct ReportOptions {
 }
 
 impl ReportOptions {
-    pub(super) fn settings(self, folder: Option<&Path>, out: &Printer) -> Settings {
+    pub(super) fn settings(&self, folder: Option<&Path>, out: &Printer) -> Settings {
         let step_summary = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty());
         Settings {
-            junit: self.junit,
-            json: self.json,
+            junit: self.junit.clone(),
+            json: self.json.clone(),
             github: self.github.then(|| GithubSettings { step_summary: step_summary.map(Into::into) }),
             folder: folder.map(Into::into),
             out: out.clone(),
@@ -60,11 +60,11 @@ pub struct Live {
 impl Live {
     /// Begins. The journal of `folder` must have its head already; the head is no event after this.
     #[must_use]
-    pub fn start(options: ReportOptions, header: &RunHeader, folder: &RunFolder) -> Self {
+    pub fn start(options: &ReportOptions, header: &RunHeader, folder: &RunFolder) -> Self {
         Self::start_on(options, header, folder, Printers::default())
     }
 
-    fn start_on(options: ReportOptions, header: &RunHeader, folder: &RunFolder, to: Printers) -> Self {
+    fn start_on(options: &ReportOptions, header: &RunHeader, folder: &RunFolder, to: Printers) -> Self {
         let resumed = is_resumed(&folder.events()).unwrap_or(false);
         let mut live = Self {
             terminal: Terminal::new(options.terminal(Some(folder.path())), to.out.clone()),
@@ -160,7 +160,7 @@ fn tell_again_on(
     };
     let settings = TerminalSettings { progress: Progress::Silent, ..options.terminal(folder) };
     let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::new(settings, to.out.clone()))];
-    all.extend(at_end(&options.clone().settings(folder, &to.out)));
+    all.extend(at_end(&options.settings(folder, &to.out)));
     let summary = feed(&folders, |event| all.iter_mut().for_each(|reporter| reporter.event(event)))?;
     let errors = finish_all(&mut all, &summary);
     to.tell_errors(&errors);

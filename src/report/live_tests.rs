@@ -47,7 +47,7 @@ fn a_run_told_again_gives_the_same_reports() {
     let events = &every_verdict()[1..];
     let folder = run(&runs, events);
     let (out, _, to) = printers();
-    let mut live = Live::start_on(both(root.path()), &header(), &folder, to);
+    let mut live = Live::start_on(&both(root.path()), &header(), &folder, to);
     for event in events {
         live.event(event);
     }
@@ -72,7 +72,7 @@ fn a_resumed_run_is_told_as_a_whole() {
     let before = [failing, passing("b"), interrupted, RunEvent::RunStarted(header())];
     let folder = run(&root.path().join("runs"), &before);
     let (out, _, to) = printers();
-    let mut live = Live::start_on(both(root.path()), &header(), &folder, to);
+    let mut live = Live::start_on(&both(root.path()), &header(), &folder, to);
     let mut writer = crate::journal::Resumed::open(&folder, "d1").unwrap().writer;
     for event in [passing("c"), finished()] {
         writer.append(&event).unwrap();
@@ -112,7 +112,7 @@ fn trouble_is_told_and_no_run_with_it_is_green() {
     assert!(super::super::check_places(&both(root.path())).is_ok());
     assert!(!root.path().join("junit.xml").exists(), "a look leaves nothing behind");
     let (out, _, to) = printers();
-    let mut live = Live::start_on(ReportOptions::default(), &header(), &folder, to);
+    let mut live = Live::start_on(&ReportOptions::default(), &header(), &folder, to);
     live.event(&passing("a"));
     live.trouble("cannot write the journal `x`: no space left on device");
     live.event(&finished());

@@ -118,7 +118,7 @@ fn at_end(settings: &Settings) -> Vec<Box<dyn Reporter>> {
 /// # Errors
 /// One per place that cannot be written.
 pub fn check_places(options: &ReportOptions) -> Result<(), Vec<ReportError>> {
-    let settings = &options.clone().settings(None, &Printer::stdout());
+    let settings = &options.settings(None, &Printer::stdout());
     let try_place = |entry: &ReporterEntry| {
         let path = (entry.path)(settings)?;
         output::Output::create(path).err().map(ReportError::of(entry.name, path))
