@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::summary::rule_of;
-use super::text::{head, micros, one_line, plain, shell, tail};
+use super::text::{count, head, micros, one_line, plain, shell, tail};
 use crate::event::{Attempt, CaseRecord, RuleInfo, RunHeader};
-use crate::outcome::{Effective, Judgement, Observation, Verdict, Why};
+use crate::outcome::{Effective, Judgement, Observation, Phase, Verdict, Why};
 
 /// How much of each foreign text is told.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,10 @@ impl Teller {
             let place = seen.phase.map_or_else(String::new, |phase| format!("in {phase}: "));
             let what = seen.cause.as_ref().map_or_else(
                 || "the cause is not known".to_owned(),
-                |cause| format!("{} ({}, {})", cause.text, cause.code, cause.certainty),
+                |cause| {
+                    let text = failed_checks(seen).unwrap_or_else(|| cause.text.clone());
+                    format!("{text} ({}, {})", cause.code, cause.certainty)
+                },
             );
             self.quote("cause", &format!("{place}{what}"));
         }
@@ -149,7 +152,8 @@ impl Teller {
     }
 
     fn observation(&mut self, seen: &Observation) {
-        if let Some(status) = &seen.status {
+        // An OK with a wrong message is told by its check.
+        if let Some(status) = seen.status.as_ref().filter(|status| status.code != "OK" || !status.text.is_empty()) {
             let text = if status.text.is_empty() { "(no text)" } else { &status.text };
             self.quote("status", &format!("{}: {text}", status.code));
         }
@@ -204,6 +208,15 @@ impl Teller {
         self.quote("issue", rule.issue.as_deref().unwrap_or_default());
         self.quote("advise", rule.advise.as_deref().unwrap_or_default());
     }
+}
+
+/// Which checks decided, where they did: their differences are told one by one after the cause.
+fn failed_checks(seen: &Observation) -> Option<String> {
+    let failed: Vec<&str> = seen.checks.iter().filter(|check| !check.held).map(|check| check.id.as_str()).collect();
+    if seen.phase != Some(Phase::Check) || failed.is_empty() {
+        return None;
+    }
+    Some(format!("{} of {} did not hold: {}", failed.len(), count(seen.checked.into(), "check"), failed.join(", ")))
 }
 
 /// How an attempt ended, in a line.
