@@ -18,7 +18,9 @@ fn folder() -> (tempfile::TempDir, RunFolder) {
 fn journal(root: &Path, events: &[RunEvent]) -> RunFolder {
     let folder = RunFolder::create(root, header().started_unix_ms, 1).unwrap();
     let mut writer = Writer::open(&folder).unwrap();
-    events.iter().for_each(|event| writer.append(event).unwrap());
+    for event in events {
+        writer.append(event).unwrap();
+    }
     folder
 }
 
@@ -238,7 +240,9 @@ fn journal_cost() {
     let begin = std::time::Instant::now();
     let mut writer = Writer::create(&folder, &header()).unwrap();
     for batch in records.chunks(8) {
-        batch.iter().for_each(|event| writer.append(event).unwrap());
+        for event in batch {
+            writer.append(event).unwrap();
+        }
         writer.commit().unwrap();
     }
     drop(writer);
@@ -251,5 +255,5 @@ fn journal_cost() {
 }
 
 fn per(time: std::time::Duration, count: usize) -> String {
-    format!("{:.2} us", time.as_secs_f64() * 1e6 / count as f64)
+    format!("{:.2} us", (time / u32::try_from(count).unwrap()).as_secs_f64() * 1e6)
 }

@@ -298,10 +298,11 @@ fn settle_retry<'a>(
     match (expected, verdict) {
         // `[failed, passed]` says that the outcome changes from time to time.
         (Expected::Failed { or_passed: true, .. }, Verdict::Passed | Verdict::Known) => (verdict, why),
-        // A limitation that holds sometimes: neither gone nor stable, whatever `flaky` allows.
-        (Expected::Failed { .. }, Verdict::UnexpectedPass) => (Verdict::Flaky, retry),
         (_, Verdict::Passed | Verdict::Known) if flaky_allowed => (verdict, retry),
-        (_, Verdict::Passed | Verdict::Known) => (Verdict::Flaky, retry),
+        // The last: a limitation that holds sometimes, neither gone nor stable, whatever `flaky` allows.
+        (_, Verdict::Passed | Verdict::Known) | (Expected::Failed { .. }, Verdict::UnexpectedPass) => {
+            (Verdict::Flaky, retry)
+        }
         _ => (verdict, why),
     }
 }

@@ -3,6 +3,7 @@
 //! Workflow commands and their escapes: GitHub's documentation, "Workflow commands for GitHub
 //! Actions"; a step summary may have 1 MiB, and GitHub shows no more than ten errors of a step.
 
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ impl Github {
         let (file, line) = self.place(record);
         let title = property(&format!("{} {}", word(verdict), one_line(&record.id, 200)));
         let message = data(&format!("{}\nagain: {}", one_line(&reason(record), 1000), self.scene.again(record)));
-        self.annotations.push_str(&format!("::error file={},line={line},title={title}::{message}\n", property(&file)));
+        let _ = writeln!(self.annotations, "::error file={},line={line},title={title}::{message}", property(&file));
     }
 
     /// The line that a red case is about: its rule, the check that did not hold, or the scenario.
@@ -74,7 +75,7 @@ impl Github {
             return;
         }
         let mut text = format!("<details><summary><b>{}</b> {}", word(verdict), html(&one_line(&record.id, 300)));
-        text.push_str(&format!(": {}</summary>\n\n<pre>\n", html(&one_line(&reason(record), 300))));
+        let _ = writeln!(text, ": {}</summary>\n\n<pre>", html(&one_line(&reason(record), 300)));
         for part in story(&self.scene, record, &record.judge(), LIMITS) {
             let said = part.text.replace('\n', "\n    ");
             text.push_str(&html(&format!("{}: {said}\n", part.label)));
@@ -110,20 +111,22 @@ impl Github {
         text.push_str("| verdict | cases |\n|---|---:|\n");
         for (verdict, n) in &summary.verdicts {
             let mark = if verdict.is_red() { "**" } else { "" };
-            text.push_str(&format!("| {mark}{verdict}{mark} | {n} |\n"));
+            let _ = writeln!(text, "| {mark}{verdict}{mark} | {n} |");
         }
-        text.push_str(&format!("| all | {} |\n\n", summary.finished));
+        let _ = writeln!(text, "| all | {} |\n", summary.finished);
         self.red.iter().for_each(|red| text.push_str(red));
         let untold = summary.red_count().saturating_sub(self.red.len() as u64);
         if untold > 0 {
-            text.push_str(&format!("{} more: see the other reports.\n\n", count(untold, "red case")));
+            let _ = writeln!(text, "{} more: see the other reports.\n", count(untold, "red case"));
         }
         limitations(&mut text, summary);
         reasons(&mut text, "Not run", &summary.not_run);
         reasons(&mut text, "Unsupported", &summary.unsupported);
         if !summary.notes.is_empty() {
             text.push_str("### Notes\n\n");
-            summary.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", html(&one_line(note, 500)))));
+            for note in &summary.notes {
+                let _ = writeln!(text, "- {}", html(&one_line(note, 500)));
+            }
         }
         text
     }
@@ -139,7 +142,7 @@ fn limitations(text: &mut String, summary: &Summary) {
         let reason = rule.map(|rule| rule.reason.as_str()).unwrap_or_default();
         let issue = rule.and_then(|rule| rule.issue.as_deref()).unwrap_or_default();
         let cases = met.known + met.unsupported;
-        text.push_str(&format!("| {cases} | {} | {} | {} |\n", cell(id), cell(reason), cell(issue)));
+        let _ = writeln!(text, "| {cases} | {} | {} | {} |", cell(id), cell(reason), cell(issue));
     }
     text.push('\n');
 }
@@ -148,8 +151,10 @@ fn reasons(text: &mut String, title: &str, reasons: &std::collections::BTreeMap<
     if reasons.is_empty() {
         return;
     }
-    text.push_str(&format!("### {title}\n\n| cases | reason |\n|---:|---|\n"));
-    reasons.iter().for_each(|(reason, n)| text.push_str(&format!("| {n} | {} |\n", cell(reason))));
+    let _ = writeln!(text, "### {title}\n\n| cases | reason |\n|---:|---|");
+    for (reason, n) in reasons {
+        let _ = writeln!(text, "| {n} | {} |", cell(reason));
+    }
     text.push('\n');
 }
 
@@ -172,11 +177,11 @@ impl Reporter for Github {
         let more = self.annotated.saturating_sub(ANNOTATIONS);
         if more > 0 {
             let text = format!("{} more: see the step summary", count(more as u64, "red case"));
-            self.annotations.push_str(&format!("::error title=soupscen::{}\n", data(&text)));
+            let _ = writeln!(self.annotations, "::error title=soupscen::{}", data(&text));
         }
         for (peer, reason) in &summary.missing_peers {
             let text = data(&one_line(&format!("peer {peer} is missing: {reason}"), 1000));
-            self.annotations.push_str(&format!("::warning title=soupscen::{text}\n"));
+            let _ = writeln!(self.annotations, "::warning title=soupscen::{text}");
         }
         self.out.print(&self.annotations);
         let Some(path) = &self.step_summary else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! JUnit XML, for CI servers. One suite per scenario, one testcase per case.
+//! `JUnit` XML, for CI servers. One suite per scenario, one testcase per case.
 //!
 //! Every `<testcase>` element is written by the junit-report crate. The frame around them is
 //! written here, because the crate holds a whole report in memory and has no place for
@@ -8,12 +8,13 @@
 //! Streaming: a suite's testcases go to a nameless temporary file while events come.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
-use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestResult, TestSuite};
+use junit_report::{Duration, OffsetDateTime, Report, TestCase, TestResult, TestSuite};
 
 use super::output::Output;
 use super::story::{Limits, Part, Scene, op_line, story};
@@ -33,7 +34,7 @@ const LIMITS: Limits = Limits { lines: 200, bytes: 16 << 10, items: 50, output: 
 /// What the crate puts after the last testcase.
 const CRATE_END: &[u8] = b"</testsuite></testsuites>";
 
-/// Writes JUnit XML to a file.
+/// Writes `JUnit` XML to a file.
 #[derive(Debug)]
 pub(super) struct Junit {
     path: PathBuf,
@@ -232,7 +233,7 @@ fn output(record: &CaseRecord, stderr: bool) -> Option<String> {
     for (i, attempt) in record.attempts.iter().enumerate() {
         let which = if record.attempts.len() > 1 { format!("attempt {}, ", i + 1) } else { String::new() };
         if !stderr && !attempt.ops.is_empty() {
-            text.push_str(&format!("--- {which}ops ---\n"));
+            let _ = writeln!(text, "--- {which}ops ---");
             attempt.ops.iter().for_each(|op| {
                 text.push_str(&op_line(op));
                 text.push('\n');
@@ -240,7 +241,7 @@ fn output(record: &CaseRecord, stderr: bool) -> Option<String> {
         }
         for output in attempt.output.iter().filter(|output| (output.stream == "stderr") == stderr) {
             let shared = if output.shared { " (shared with other cases)" } else { "" };
-            text.push_str(&format!("--- {which}{} {}{shared} ---\n", output.role, output.stream));
+            let _ = writeln!(text, "--- {which}{} {}{shared} ---", output.role, output.stream);
             text.push_str(&tail(&output.text, usize::MAX, OUTPUT));
             text.push('\n');
         }
@@ -289,7 +290,9 @@ fn write_case(out: &mut impl Write, case: TestCase) -> io::Result<()> {
         system_err: None,
     };
     let mut bytes = Vec::with_capacity(1024);
-    ReportBuilder::new().add_testsuite(suite).build().write_xml(&mut bytes).map_err(io::Error::other)?;
+    let mut report = Report::new();
+    report.add_testsuite(suite);
+    report.write_xml(&mut bytes).map_err(io::Error::other)?;
     let start = bytes.windows(10).position(|at| at == b"<testcase ").unwrap_or(bytes.len());
     let element = bytes[start..].strip_suffix(CRATE_END).ok_or_else(|| io::Error::other("an unknown frame"))?;
     out.write_all(element)?;

@@ -198,7 +198,9 @@ impl Default for Printers {
 
 impl Printers {
     fn tell_errors(&self, errors: &[impl std::fmt::Display]) {
-        errors.iter().for_each(|error| self.err.print(&format!("error: {error}\n")));
+        for error in errors {
+            self.err.print(&format!("error: {error}\n"));
+        }
     }
 }
 

@@ -20,7 +20,9 @@ fn passing(name: &str) -> RunEvent {
 fn run(runs: &Path, events: &[RunEvent]) -> RunFolder {
     let folder = RunFolder::create(runs, 1_795_255_872_000, 1).unwrap();
     let mut writer = Writer::create(&folder, &header()).unwrap();
-    events.iter().for_each(|event| writer.append(event).unwrap());
+    for event in events {
+        writer.append(event).unwrap();
+    }
     folder
 }
 
@@ -46,7 +48,9 @@ fn a_run_told_again_gives_the_same_reports() {
     let folder = run(&runs, events);
     let (out, _, to) = printers();
     let mut live = Live::start_on(&both(root.path()), &header(), &folder, to);
-    events.iter().for_each(|event| live.event(event));
+    for event in events {
+        live.event(event);
+    }
     assert!(!root.path().join("junit.xml").exists(), "only when it is whole");
     assert_eq!(live.finish(), 1);
     assert!(out.text().contains("UNEXPECTED PASS") && out.text().contains("Summary 10 cases"));

@@ -6,29 +6,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A place to print to; clones share it. A reader that goes away (`| head`) is no failure of a
 /// run: what cannot be printed is dropped.
 #[derive(Clone)]
-pub struct Printer(Arc<Mutex<Box<dyn Write + Send>>>);
+pub(super) struct Printer(Arc<Mutex<Box<dyn Write + Send>>>);
 
 impl Printer {
     /// Prints to standard output.
-    #[must_use]
-    pub fn stdout() -> Self {
+    pub(super) fn stdout() -> Self {
         Self::to(Box::new(io::stdout()))
     }
 
     /// Prints to standard error.
-    #[must_use]
-    pub fn stderr() -> Self {
+    pub(super) fn stderr() -> Self {
         Self::to(Box::new(io::stderr()))
     }
 
     /// Prints to `out`.
-    #[must_use]
-    pub fn to(out: Box<dyn Write + Send>) -> Self {
+    pub(super) fn to(out: Box<dyn Write + Send>) -> Self {
         Self(Arc::new(Mutex::new(out)))
     }
 
     /// Prints a text, as it is.
-    pub fn print(&self, text: &str) {
+    pub(super) fn print(&self, text: &str) {
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }

@@ -1,13 +1,14 @@
 //! What there is to tell about one case, in the order in which a person needs it. Every reporter
-//! that is read by people tells it: the terminal in colours, JUnit as text, GitHub as markdown.
+//! that is read by people tells it: the terminal in colours, `JUnit` as text, `GitHub` as markdown.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::summary::rule_of;
-use super::text::{head, micros, one_line, plain, shell, tail};
+use super::text::{count, head, micros, one_line, plain, shell, tail};
 use crate::event::{Attempt, CaseRecord, RuleInfo, RunHeader};
-use crate::outcome::{Effective, Judgement, Observation, Verdict, Why};
+use crate::outcome::{Effective, Judgement, Observation, Phase, Verdict, Why};
 
 /// How much of each foreign text is told.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +125,10 @@ impl Teller {
             let place = seen.phase.map_or_else(String::new, |phase| format!("in {phase}: "));
             let what = seen.cause.as_ref().map_or_else(
                 || "the cause is not known".to_owned(),
-                |cause| format!("{} ({}, {})", cause.text, cause.code, cause.certainty),
+                |cause| {
+                    let text = failed_checks(seen).unwrap_or_else(|| cause.text.clone());
+                    format!("{text} ({}, {})", cause.code, cause.certainty)
+                },
             );
             self.quote("cause", &format!("{place}{what}"));
         }
@@ -148,7 +152,8 @@ impl Teller {
     }
 
     fn observation(&mut self, seen: &Observation) {
-        if let Some(status) = &seen.status {
+        // An OK with a wrong message is told by its check.
+        if let Some(status) = seen.status.as_ref().filter(|status| status.code != "OK" || !status.text.is_empty()) {
             let text = if status.text.is_empty() { "(no text)" } else { &status.text };
             self.quote("status", &format!("{}: {text}", status.code));
         }
@@ -205,6 +210,15 @@ impl Teller {
     }
 }
 
+/// Which checks decided, where they did: their differences are told one by one after the cause.
+fn failed_checks(seen: &Observation) -> Option<String> {
+    let failed: Vec<&str> = seen.checks.iter().filter(|check| !check.held).map(|check| check.id.as_str()).collect();
+    if seen.phase != Some(Phase::Check) || failed.is_empty() {
+        return None;
+    }
+    Some(format!("{} of {} did not hold: {}", failed.len(), count(seen.checked.into(), "check"), failed.join(", ")))
+}
+
 /// How an attempt ended, in a line.
 fn ending(seen: &Observation) -> String {
     let mut line = seen.ending.verb().to_owned();
@@ -224,15 +238,15 @@ pub(super) fn op_line(op: &crate::event::OpRecord) -> String {
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     let mut line = one_line(&op.op, 80);
     if let Some(sent) = json(&op.sent) {
-        line.push_str(&format!(" > {}", one_line(&sent, 300)));
+        let _ = write!(line, " > {}", one_line(&sent, 300));
     }
     if let Some(received) = json(&op.received) {
-        line.push_str(&format!(" < {}", one_line(&received, 300)));
+        let _ = write!(line, " < {}", one_line(&received, 300));
     }
     if let Some(status) = &op.status {
-        line.push_str(&format!(" {}", one_line(&status.code, 40)));
+        let _ = write!(line, " {}", one_line(&status.code, 40));
     }
-    line.push_str(&format!(" ({})", micros(op.elapsed_us)));
+    let _ = write!(line, " ({})", micros(op.elapsed_us));
     line
 }
 

@@ -321,7 +321,9 @@ mod tests {
 
     fn of(events: &[RunEvent]) -> Summary {
         let mut summary = Summary::default();
-        events.iter().for_each(|event| summary.event(event));
+        for event in events {
+            summary.event(event);
+        }
         summary
     }
 

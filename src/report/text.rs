@@ -102,8 +102,18 @@ fn floor_from_end(text: &str, bytes: usize) -> usize {
     text.len() - (start..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len())
 }
 
+/// Every line moved in by `by` columns.
+pub(super) fn indent(text: &str, by: usize) -> String {
+    let space = " ".repeat(by);
+    text.lines().map(|line| format!("{space}{line}")).collect::<Vec<_>>().join("\n")
+}
+
 /// One line, not longer than `most` characters.
 pub(super) fn one_line(text: &str, most: usize) -> String {
+    // Almost every text is one already.
+    if text.len() <= most && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && !text.contains("  ") {
+        return text.trim().to_owned();
+    }
     let text = plain(text);
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() > most {

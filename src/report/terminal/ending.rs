@@ -1,11 +1,12 @@
 //! The summary at the end: what a person needs first comes last, next to the prompt.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::super::story::word;
 use super::super::summary::{RedCase, Summary};
-use super::super::text::{count, micros, one_line, span};
+use super::super::text::{count, indent, micros, one_line, span};
 use super::paint::{Paint, Tone};
 use super::{COLUMN, Verbosity};
 use crate::outcome::Verdict;
@@ -14,12 +15,12 @@ use crate::outcome::Verdict;
 const NAMED: usize = 20;
 
 /// The whole summary.
-pub(super) fn text(paint: &Paint, summary: &Summary, verbosity: Verbosity) -> String {
-    let mut page = Page { paint: *paint, text: String::new(), named: NAMED };
+pub(super) fn text(paint: Paint, summary: &Summary, verbosity: Verbosity) -> String {
+    let mut page = Page { paint, text: String::new(), named: NAMED };
     if verbosity >= Verbosity::Cases {
         page.named = usize::MAX;
     }
-    page.text.push_str(&format!("\n{}\n", paint.tone(Tone::Dim, "-".repeat(76))));
+    let _ = writeln!(page.text, "\n{}", paint.tone(Tone::Dim, "-".repeat(76)));
     page.limitations(summary);
     page.reasons("UNSUPPORTED", &summary.unsupported, Tone::Warn);
     page.slow(summary);
@@ -44,7 +45,7 @@ impl Page {
     }
 
     fn more(&mut self, text: &str) {
-        let text = self.paint.indent(text, COLUMN + 1);
+        let text = indent(text, COLUMN + 1);
         self.text.push_str(&text);
         self.text.push('\n');
     }
@@ -54,7 +55,7 @@ impl Page {
             let rule = summary.header.as_ref().and_then(|header| header.rules.get(id));
             let mut what = count(met.known + met.unsupported, "case");
             if met.passed > 0 {
-                what.push_str(&format!(", and {} passed", met.passed));
+                let _ = write!(what, ", and {} passed", met.passed);
             }
             let reason = rule.map(|rule| one_line(&rule.reason, 400)).unwrap_or_default();
             self.line(Tone::Warn, "LIMITATION", &format!("{id} ({what}): {reason}"));

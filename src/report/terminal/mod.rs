@@ -10,6 +10,7 @@ mod live;
 mod paint;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use self::paint::{Paint, Tone};
 use super::printer::Printer;
 use super::story::{Limits, Part, Scene, story, word};
 use super::summary::{Summary, reason};
-use super::text::{count, head, micros, one_line, plain, span};
+use super::text::{count, head, indent, micros, one_line, plain, span};
 use super::{ReportError, Reporter};
 use crate::event::{CaseRecord, RunEvent, RunHeader};
 use crate::outcome::Verdict;
@@ -153,7 +154,7 @@ impl Terminal {
         match error {
             Some(error) => {
                 let error = plain(error);
-                let text = self.paint.indent(&head(&error, 40, 8 << 10), COLUMN + 1);
+                let text = indent(&head(&error, 40, 8 << 10), COLUMN + 1);
                 self.line(Tone::Bad, "BUILD FAILED", &format!("{peer} after {time}\n{text}"));
             }
             None if cached => {
@@ -189,7 +190,7 @@ impl Terminal {
         let mut line = format!("{word} [{time:>10}] {}\n", one_line(&record.id, ID));
         if !verdict.is_red() && verdict != Verdict::Passed {
             let reason = one_line(&reason(record), 300);
-            line.push_str(&self.paint.indent(&reason, COLUMN + 1));
+            line.push_str(&indent(&reason, COLUMN + 1));
             line.push('\n');
         }
         if self.verbosity >= Verbosity::Ops
@@ -197,7 +198,7 @@ impl Terminal {
             && let Some(attempt) = record.last()
         {
             for op in &attempt.ops {
-                line.push_str(&self.paint.indent(&super::story::op_line(op), COLUMN + 1));
+                line.push_str(&indent(&super::story::op_line(op), COLUMN + 1));
                 line.push('\n');
             }
         }
@@ -212,14 +213,14 @@ impl Terminal {
         let mut text = format!("\n{}", self.case_line(record, judged.verdict));
         for Part { label, text: said } in story(&self.scene, record, &judged, limits) {
             let said = if label == "check" { self.paint.diff(&said) } else { said };
-            let body = self.paint.indent(&said, COLUMN + 1);
+            let body = indent(&said, COLUMN + 1);
             if label.chars().count() > COLUMN {
                 let label = self.paint.tone(Tone::Dim, &label);
-                let body = self.paint.indent(&body, 2);
-                text.push_str(&format!("{}{label}\n{body}\n", " ".repeat(COLUMN + 1)));
+                let body = indent(&body, 2);
+                let _ = writeln!(text, "{}{label}\n{body}", " ".repeat(COLUMN + 1));
             } else {
                 let label = self.paint.right(Tone::Dim, &label, COLUMN);
-                text.push_str(&format!("{label} {}\n", body.trim_start_matches(' ')));
+                let _ = writeln!(text, "{label} {}", body.trim_start_matches(' '));
             }
         }
         text
@@ -252,7 +253,7 @@ impl Reporter for Terminal {
             RunEvent::BuildStarted { peer, command } => match &self.live {
                 Some(live) => live.build_started(peer, command),
                 None => {
-                    self.line(Tone::Good, "Building", &format!("{}: {}", one_line(peer, 80), one_line(command, 200)))
+                    self.line(Tone::Good, "Building", &format!("{}: {}", one_line(peer, 80), one_line(command, 200)));
                 }
             },
             RunEvent::BuildOutput { peer, line } => {
@@ -277,7 +278,7 @@ impl Reporter for Terminal {
                 let tone = if *left_out { Tone::Warn } else { Tone::Bad };
                 let then = if *left_out { "its cases are not run" } else { "its cases are errored" };
                 let text = format!("{}, {then}: {}", one_line(peer, 80), head(&plain(reason), 20, 4 << 10));
-                let text = self.paint.indent(&text, COLUMN + 1);
+                let text = indent(&text, COLUMN + 1);
                 self.line(tone, "MISSING PEER", text.trim_start());
             }
             RunEvent::CaseStarted { index, id } => {
@@ -297,7 +298,7 @@ impl Reporter for Terminal {
     fn finish(&mut self, summary: &Summary) -> Result<(), ReportError> {
         // Dropped first: the bars must be gone before the last words.
         self.live = None;
-        let text = ending::text(&self.paint, summary, self.verbosity);
+        let text = ending::text(self.paint, summary, self.verbosity);
         self.out.print(&text);
         Ok(())
     }

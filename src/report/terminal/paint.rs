@@ -59,17 +59,11 @@ impl Paint {
         format!("{space}{}", self.tone(tone, word))
     }
 
-    /// Every line moved in by `by`.
-    pub(super) fn indent(self, text: &str, by: usize) -> String {
-        let space = " ".repeat(by);
-        text.lines().map(|line| format!("{space}{line}")).collect::<Vec<_>>().join("\n")
-    }
-
     /// The lines of a difference: what was expected and what was there.
     pub(super) fn diff(self, text: &str) -> String {
-        let line = |line: &str| match line.as_bytes().first() {
-            Some(b'-') => self.tone(Tone::Good, line),
-            Some(b'+') => self.tone(Tone::Bad, line),
+        let line = |line: &str| match line.split_whitespace().next() {
+            Some("-" | "expected") => self.tone(Tone::Good, line),
+            Some("+" | "actual") => self.tone(Tone::Bad, line),
             _ => line.to_owned(),
         };
         text.lines().map(line).collect::<Vec<_>>().join("\n")
