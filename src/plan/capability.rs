@@ -82,14 +82,6 @@ impl<'a> Asker<'a> {
     /// Whether a peer can be asked for a capability in a role that it has.
     pub(super) fn support(&self, role: Role, peer: &str, capability: &str) -> Support<'a> {
         let Some(provides) = self.provides(role, peer) else { return Support::No };
-        // A client is often written against no service in particular: it calls methods by name.
-        // One that names services can be asked for these only.
-        if role == Role::Client
-            && capability.starts_with("service.")
-            && !provides.iter().any(|own| self.names_service(&own.name))
-        {
-            return Support::Yes(None);
-        }
         let mut conditions = Vec::new();
         for own in provides.iter().filter(|own| self.matches(&own.name, capability)) {
             match &own.when {
@@ -97,7 +89,16 @@ impl<'a> Asker<'a> {
                 Some(when) => conditions.push((own, when)),
             }
         }
-        if conditions.is_empty() { Support::No } else { Support::When(conditions) }
+        // A client is often written against no service in particular: it calls methods by name.
+        // One that names services can be asked for these only.
+        let any_service = role == Role::Client
+            && capability.starts_with("service.")
+            && !provides.iter().any(|own| self.names_service(&own.name));
+        match (conditions.is_empty(), any_service) {
+            (_, true) => Support::Yes(None),
+            (true, false) => Support::No,
+            (false, false) => Support::When(conditions),
+        }
     }
 
     fn names_service(&self, capability: &str) -> bool {
