@@ -71,7 +71,9 @@ fn median(runs: usize, mut work: impl FnMut()) -> Duration {
 /// Peak resident memory of this process in MiB; 0 where the system does not tell.
 fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
 }
 
@@ -84,19 +86,29 @@ fn main() {
     let left_out: u64 = plan.exclusions().iter().map(|exclusion| exclusion.cases).sum();
     println!("rows {}", counts.selected + left_out);
     let show = |what: &str, time: Duration| {
-        println!("{what:<28} {:>9.1} ms   peak {:>6.1} MiB (+{:.1})", time.as_secs_f64() * 1e3, peak_mib(), peak_mib() - before);
+        println!(
+            "{what:<28} {:>9.1} ms   peak {:>6.1} MiB (+{:.1})",
+            time.as_secs_f64() * 1e3,
+            peak_mib(),
+            peak_mib() - before
+        );
         time
     };
     let planning = show("plan and count all", median(5, || drop(Plan::new(Arc::clone(&scenario), false))));
-    let filter = soupscen::filter::parse(soupscen::diag::SourceId(9), 0, "client == c1 and key != p256 or level == l7").expect("it is one");
+    let filter = soupscen::filter::parse(soupscen::diag::SourceId(9), 0, "client == c1 and key != p256 or level == l7")
+        .expect("it is one");
     let filtered = Selection { filter: Some(filter.into()), ..Selection::default() };
     show("count a filter", median(5, || assert!(plan.count(&filtered).selected > 0)));
     let shard = Selection { shard: Shard::new(2, 5), ..Selection::default() };
     show("count a shard", median(3, || assert!(plan.count(&shard).selected > 0)));
-    let walking = show("go through all", median(3, || assert_eq!(plan.cases(&Selection::default()).count() as u64, counts.selected)));
+    let walking = show(
+        "go through all",
+        median(3, || assert_eq!(plan.cases(&Selection::default()).count() as u64, counts.selected)),
+    );
     show("go through a shard", median(3, || assert!(plan.cases(&shard).count() > 0)));
     let described = median(1, || {
-        let bytes: usize = plan.cases(&Selection::default()).map(|case| plan.id(&case).len() + plan.slug(&case).len()).sum();
+        let bytes: usize =
+            plan.cases(&Selection::default()).map(|case| plan.id(&case).len() + plan.slug(&case).len()).sum();
         assert!(bytes > 0);
     });
     show("id and slug of all", described);

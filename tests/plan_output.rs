@@ -14,7 +14,11 @@ use soupscen::plan::{Plan, Selection};
 fn plan() -> Plan {
     let mut draft = Draft::new();
     draft.peer("python", &["*"], &["kv", "tls.none"]);
-    draft.axis("client", &["go", "python"]).axis("server", &["go", "python"]).axis("tls", &["none", "mutual"]).axis("key", &["p256"]);
+    draft
+        .axis("client", &["go", "python"])
+        .axis("server", &["go", "python"])
+        .axis("tls", &["none", "mutual"])
+        .axis("key", &["p256"]);
     draft.exclude("client == go and server == go and tls == none");
     let rule = draft.failed_at("p521", "client == python and server == go and tls == mutual", Phase::Tls);
     rule.versions.insert("client.grpcio".into(), VersionReq::parse("<=1.85.1").unwrap());
@@ -98,6 +102,14 @@ fn why_is_about_a_case_or_about_a_row_that_is_none() {
     assert_eq!(rows, 1);
     insta::assert_snapshot!(text, @r"
     kv/put-get[client=go,server=go,tls=none]  no case of the plan
+      key 65ff589ea828204f, slug put-get-go-go-65ff589ea828204f
+      client = go (kv.yaml:10)
+      server = go (kv.yaml:13)
+      service = kv (kv.yaml:1)
+      tls = none (kv.yaml:16)
+      key does not apply (kv.yaml:19), applies where `tls.mode in [auto, server, mutual]`
+      script = put-get (kv.yaml:24)
+      left out by exclude `client == go and server == go and tls == none` (kv.yaml:21): not client == go and server == go and tls == none
     ");
     assert_eq!(printed(&Style::Why("nothing".into()), &all), (0, String::new()));
 }

@@ -125,13 +125,17 @@ fn texts_that_are_elsewhere_tell_the_column() {
     let span = Span { source: FILE, start: 5, end: 9 };
     let error = parse_at(span, "client == gö and\n tls = none").expect_err("it has `=`").remove(0);
     assert_eq!(error.labels[0].span, span);
-    assert_eq!(error.message, "`=` has no meaning in an expression (column 23 of the expression `client == gö and tls = none`)");
+    assert_eq!(
+        error.message,
+        "`=` has no meaning in an expression (column 23 of the expression `client == gö and tls = none`)"
+    );
 }
 
 fn domain() -> Domain {
     let mut domain = Domain::builtin();
     for (peer, lang) in [("go", "go"), ("rust", "rust"), ("soup-py", "python")] {
-        let facts = std::collections::BTreeMap::from([("lang".to_owned(), json!(lang)), ("name".to_owned(), json!(peer))]);
+        let facts =
+            std::collections::BTreeMap::from([("lang".to_owned(), json!(lang)), ("name".to_owned(), json!(peer))]);
         domain.value("client", peer, facts.clone());
         domain.value("server", peer, facts);
     }
@@ -139,7 +143,13 @@ fn domain() -> Domain {
     domain.value("service", "kv", std::collections::BTreeMap::new());
     domain.value("script", "put-get", std::collections::BTreeMap::new());
     let span = Span { source: FILE, start: 0, end: 0 };
-    let mine = AxisValue { name: "mine".into(), facts: [("mode".to_owned(), json!("mutual"))].into(), files: None, means: "mutual".into(), span };
+    let mine = AxisValue {
+        name: "mine".into(),
+        facts: [("mode".to_owned(), json!("mutual"))].into(),
+        files: None,
+        means: "mutual".into(),
+        span,
+    };
     domain.axis_value("tls", &mine);
     domain.value("size", "small", [("bytes".to_owned(), json!(10))].into());
     domain.value("size", "large", [("bytes".to_owned(), json!(4_000_000))].into());
@@ -179,7 +189,13 @@ fn what_is_unknown_is_said_with_what_was_meant() {
         ("client > go", "never-holds", 0..6, "`client` has no order", "in"),
         ("id < 5", "never-holds", 0..2, "`id` has no order", "~"),
         ("client ~ \"x*\"", "unknown-value", 9..13, "no value of `client` matches `x*`", "known values"),
-        ("client.grpcio < \"1.90\"", "version-in-expression", 0..13, "only known when the peer was probed", "`versions: { client.grpcio: \"<1.90\" }`"),
+        (
+            "client.grpcio < \"1.90\"",
+            "version-in-expression",
+            0..13,
+            "only known when the peer was probed",
+            "`versions: { client.grpcio: \"<1.90\" }`",
+        ),
         ("client == \"unset\"", "unknown-value", 10..17, "unknown value `unset`", ""),
     ] {
         let errors = expr(text).check(&domain());
