@@ -228,9 +228,9 @@ fn summary(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Resul
     )?;
     let total = plan.count(&Selection::default()).selected;
     if total == selected {
-        writeln!(out)?
+        writeln!(out)?;
     } else {
-        writeln!(out, " (selected from {total})")?
+        writeln!(out, " (selected from {total})")?;
     }
     for exclusion in plan.exclusions() {
         let Exclusion { kind, block, text, reason, place, cases } = exclusion;
@@ -372,7 +372,8 @@ fn explain(out: &mut dyn Write, why: &Why) -> io::Result<()> {
             )?;
         }
     }
-    for ask in &why.asks {
+    // A row that is no case asks nobody.
+    for ask in why.asks.iter().filter(|_| why.disposition.is_some()) {
         let (role, peer, capability) = (ask.role, &ask.peer, &ask.capability);
         match &ask.provided_by {
             Some(own) => writeln!(

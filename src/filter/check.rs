@@ -199,9 +199,9 @@ fn help_for(wrong: &str, what: &str, known: Vec<&str>) -> String {
 }
 
 fn list<T: AsRef<str>>(names: &[T]) -> String {
-    let mut out = names.iter().take(LISTED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-    if names.len() > LISTED {
-        out.push_str(&format!(" and {} more", names.len() - LISTED));
+    let listed = names.iter().take(LISTED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(LISTED) {
+        None | Some(0) => listed,
+        Some(more) => format!("{listed} and {more} more"),
     }
-    out
 }

@@ -100,6 +100,11 @@ impl Domain {
         self.value(axis, &value.name, facts_of(axis, value));
     }
 
+    /// Makes a component known whose version is probed.
+    pub fn component(&mut self, axis: &str, name: &str) {
+        self.axes.entry(axis.to_owned()).or_default().components.insert(name.to_owned());
+    }
+
     /// Adds a peer as a value of `client` and `server`.
     fn peer(&mut self, name: &str, peer: &Peer) {
         let mut facts: BTreeMap<String, Value> =
@@ -107,8 +112,8 @@ impl Domain {
         facts.insert("name".to_owned(), name.into());
         for role in ["client", "server"] {
             self.value(role, name, facts.clone());
-            if let Some(values) = self.axes.get_mut(role) {
-                values.components.extend(peer.versions.keys().cloned());
+            for component in peer.versions.keys() {
+                self.component(role, component);
             }
         }
     }

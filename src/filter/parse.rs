@@ -166,7 +166,7 @@ impl<'a> Parser<'a> {
                 "<=" => Operator::LessEqual,
                 ">" => Operator::Greater,
                 ">=" => Operator::GreaterEqual,
-                _ => return self.lone(name, token),
+                _ => return lone(name, token),
             },
             Kind::Word(word) if word == "in" => Operator::In,
             Kind::Word(word) if word == "not" => {
@@ -179,7 +179,7 @@ impl<'a> Parser<'a> {
                 }
                 Operator::NotIn
             }
-            _ => return self.lone(name, token),
+            _ => return lone(name, token),
         };
         self.next();
         let literals = if matches!(operator, Operator::In | Operator::NotIn) {
@@ -188,19 +188,6 @@ impl<'a> Parser<'a> {
             vec![self.literal(name)?]
         };
         Ok(Ast::Compare(Comparison { name: name.clone(), at: token.at, operator, literals }))
-    }
-
-    /// A name without a sign after it: a constant, or a mistake.
-    fn lone(&self, name: &str, token: &Token) -> Step<Ast> {
-        match name {
-            "true" => Ok(Ast::Constant(true)),
-            "false" => Ok(Ast::Constant(false)),
-            _ => Err(Failure {
-                at: token.at,
-                message: format!("`{name}` is not compared with anything"),
-                help: Some(format!("write a comparison, e.g. `{name} == …` or `{name} in […]`")),
-            }),
-        }
     }
 
     fn list(&mut self, name: &str) -> Step<Vec<Literal>> {
@@ -242,6 +229,19 @@ impl<'a> Parser<'a> {
             Some((axis_name, fact)) => axis::canonical_fact(axis_name, fact, &text).into_owned(),
         };
         Ok(Literal { text, canonical, quoted, at: token.at })
+    }
+}
+
+/// A name without a sign after it: a constant, or a mistake.
+fn lone(name: &str, token: &Token) -> Step<Ast> {
+    match name {
+        "true" => Ok(Ast::Constant(true)),
+        "false" => Ok(Ast::Constant(false)),
+        _ => Err(Failure {
+            at: token.at,
+            message: format!("`{name}` is not compared with anything"),
+            help: Some(format!("write a comparison, e.g. `{name} == …` or `{name} in […]`")),
+        }),
     }
 }
 

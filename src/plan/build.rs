@@ -124,7 +124,7 @@ impl Builder<'_> {
                 None,
             ));
         }
-        self.sort(&mut dims, out);
+        sort(&mut dims, out);
         let scripts = self.scripts();
         if scripts.values.is_empty() {
             out.push(finding(
@@ -168,43 +168,6 @@ impl Builder<'_> {
             applies: Node::Constant(true),
             affects: Affects::Call,
             span: None,
-        }
-    }
-
-    /// Puts an axis behind those that its condition names, and otherwise changes nothing.
-    fn sort(&self, dims: &mut Vec<Dim>, out: &mut Vec<Diagnostic>) {
-        let mut left = std::mem::take(dims);
-        while !left.is_empty() {
-            let waits = |dim: &Dim| {
-                let names = dim.condition.as_ref().map(|condition| condition.names()).unwrap_or_default();
-                names.iter().any(|name| left.iter().any(|other| other.axis == *name))
-            };
-            if let Some(next) = left.iter().position(|dim| !waits(dim)) {
-                dims.push(left.remove(next));
-            } else {
-                let names = left.iter().map(|dim| format!("`{}`", dim.axis)).collect::<Vec<_>>().join(", ");
-                out.push(finding(
-                    Severity::Error,
-                    "circular-applies",
-                    left[0].span,
-                    "whether it applies depends on itself",
-                    format!("whether the axes {names} apply depends on each other"),
-                    Some("let `applies` name only axes that do not depend on this one".into()),
-                ));
-                dims.append(&mut left);
-            }
-        }
-        if let Some(dim) =
-            dims.iter().find(|dim| dim.condition.as_ref().is_some_and(|condition| condition.names().contains(&SCRIPT)))
-        {
-            out.push(finding(
-                Severity::Error,
-                "circular-applies",
-                dim.span,
-                "depends on the script",
-                format!("whether axis `{}` applies cannot depend on the script", dim.axis),
-                Some("use `when` of the script".into()),
-            ));
         }
     }
 
@@ -319,7 +282,7 @@ impl Builder<'_> {
                 space.dims[dim].applies = Condition::Expr(condition).compile(&space);
             }
         }
-        let mut removes = self.meaningless(&space);
+        let mut removes = meaningless(&space);
         for (condition, text, reason, span) in excludes {
             removes.push(removal(
                 &space,
@@ -336,30 +299,6 @@ impl Builder<'_> {
         space
     }
 
-    /// Values of the axis table that have a condition of their own.
-    fn meaningless(&self, space: &Space) -> Vec<Remove> {
-        let mut removes = Vec::new();
-        for dim in &space.dims {
-            for def in axis::find(&dim.axis).into_iter().flat_map(|def| def.values) {
-                let Some((text, why)) = def.applies else { continue };
-                let Some(condition) = table_condition(text) else { continue };
-                let names: Vec<String> =
-                    dim.values.iter().filter(|value| value.means == def.name).map(|value| value.name.clone()).collect();
-                if names.is_empty() {
-                    continue;
-                }
-                let span = dim.values.iter().find(|value| value.means == def.name).and_then(|value| value.span);
-                let text = format!("{} == {} and not ({text})", dim.axis, names.join(", "));
-                let condition = Condition::All(vec![
-                    Condition::OneOf(dim.axis.clone(), names),
-                    Condition::Not(Box::new(Condition::Expr(condition))),
-                ]);
-                removes.push(removal(space, RemoveKind::Meaningless, condition, text, why.to_owned(), span));
-            }
-        }
-        removes
-    }
-
     fn script_conditions(&self, space: &Space) -> Vec<Remove> {
         self.own_scripts()
             .filter_map(|script| {
@@ -374,6 +313,67 @@ impl Builder<'_> {
             })
             .collect()
     }
+}
+
+/// Puts an axis behind those that its condition names, and otherwise changes nothing.
+fn sort(dims: &mut Vec<Dim>, out: &mut Vec<Diagnostic>) {
+    let mut left = std::mem::take(dims);
+    while !left.is_empty() {
+        let waits = |dim: &Dim| {
+            let names = dim.condition.as_ref().map(|condition| condition.names()).unwrap_or_default();
+            names.iter().any(|name| left.iter().any(|other| other.axis == *name))
+        };
+        if let Some(next) = left.iter().position(|dim| !waits(dim)) {
+            dims.push(left.remove(next));
+        } else {
+            let names = left.iter().map(|dim| format!("`{}`", dim.axis)).collect::<Vec<_>>().join(", ");
+            out.push(finding(
+                Severity::Error,
+                "circular-applies",
+                left[0].span,
+                "whether it applies depends on itself",
+                format!("whether the axes {names} apply depends on each other"),
+                Some("let `applies` name only axes that do not depend on this one".into()),
+            ));
+            dims.append(&mut left);
+        }
+    }
+    if let Some(dim) =
+        dims.iter().find(|dim| dim.condition.as_ref().is_some_and(|condition| condition.names().contains(&SCRIPT)))
+    {
+        out.push(finding(
+            Severity::Error,
+            "circular-applies",
+            dim.span,
+            "depends on the script",
+            format!("whether axis `{}` applies cannot depend on the script", dim.axis),
+            Some("use `when` of the script".into()),
+        ));
+    }
+}
+
+/// Values of the axis table that have a condition of their own.
+fn meaningless(space: &Space) -> Vec<Remove> {
+    let mut removes = Vec::new();
+    for dim in &space.dims {
+        for def in axis::find(&dim.axis).into_iter().flat_map(|def| def.values) {
+            let Some((text, why)) = def.applies else { continue };
+            let Some(condition) = table_condition(text) else { continue };
+            let names: Vec<String> =
+                dim.values.iter().filter(|value| value.means == def.name).map(|value| value.name.clone()).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let span = dim.values.iter().find(|value| value.means == def.name).and_then(|value| value.span);
+            let text = format!("{} == {} and not ({text})", dim.axis, names.join(", "));
+            let condition = Condition::All(vec![
+                Condition::OneOf(dim.axis.clone(), names),
+                Condition::Not(Box::new(Condition::Expr(condition))),
+            ]);
+            removes.push(removal(space, RemoveKind::Meaningless, condition, text, why.to_owned(), span));
+        }
+    }
+    removes
 }
 
 fn removal(

@@ -71,7 +71,7 @@ pub(super) struct Ask {
 
 impl<'a> Asker<'a> {
     /// The capabilities of a peer's role; `None` when it has no such role.
-    fn provides(&self, role: Role, peer: &str) -> Option<&'a [Capability]> {
+    fn provides(self, role: Role, peer: &str) -> Option<&'a [Capability]> {
         let peer = self.scenario.peers.get(peer)?;
         match role {
             Role::Client => peer.client.as_ref().map(|role| role.provides.as_slice()),
@@ -80,33 +80,34 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether a peer can be asked for a capability in a role that it has.
-    pub(super) fn support(&self, role: Role, peer: &str, capability: &str) -> Support<'a> {
+    pub(super) fn support(self, role: Role, peer: &str, capability: &str) -> Support<'a> {
         let Some(provides) = self.provides(role, peer) else { return Support::No };
-        // A client is often written against no service in particular: it calls methods by name.
-        // One that names services can be asked for these only.
-        if role == Role::Client
-            && capability.starts_with("service.")
-            && !provides.iter().any(|own| self.names_service(&own.name))
-        {
-            return Support::Yes(None);
-        }
         let mut conditions = Vec::new();
-        for own in provides.iter().filter(|own| self.matches(&own.name, capability)) {
+        for own in provides.iter().filter(|own| Self::matches(&own.name, capability)) {
             match &own.when {
                 None => return Support::Yes(Some(own)),
                 Some(when) => conditions.push((own, when)),
             }
         }
-        if conditions.is_empty() { Support::No } else { Support::When(conditions) }
+        // A client is often written against no service in particular: it calls methods by name.
+        // One that names services can be asked for these only.
+        let any_service = role == Role::Client
+            && capability.starts_with("service.")
+            && !provides.iter().any(|own| self.names_service(&own.name));
+        match (conditions.is_empty(), any_service) {
+            (_, true) => Support::Yes(None),
+            (true, false) => Support::No,
+            (false, false) => Support::When(conditions),
+        }
     }
 
-    fn names_service(&self, capability: &str) -> bool {
+    fn names_service(self, capability: &str) -> bool {
         capability.starts_with("service.") || self.scenario.services.contains_key(capability)
     }
 
     /// Whether a declared capability covers an asked one. `orders` is short for `service.orders`,
     /// and spellings of values do not matter.
-    fn matches(&self, declared: &str, asked: &str) -> bool {
+    fn matches(declared: &str, asked: &str) -> bool {
         if glob(declared, asked) {
             return true;
         }
@@ -119,7 +120,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether a server can be had by a launch (`true`: by plugin launch).
-    fn has_way(&self, peer: &str, plugin: bool) -> bool {
+    fn has_way(self, peer: &str, plugin: bool) -> bool {
         let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
         server.is_some_and(|server| if plugin { server.plugin.is_some() } else { server.direct.is_some() })
     }
@@ -158,7 +159,7 @@ impl<'a> Asker<'a> {
         asks
     }
 
-    fn asks_of(&self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
+    fn asks_of(self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
         if dim.axis == SCRIPT {
             self.scenario.scripts.get(&value.name).map(|script| Self::script_asks(script)).unwrap_or_default()
         } else {
@@ -167,7 +168,7 @@ impl<'a> Asker<'a> {
     }
 
     /// The rows of a space that cannot be asked of their peers: a condition per axis.
-    pub(super) fn unsupported(&self, space: &Space) -> Vec<Node> {
+    pub(super) fn unsupported(self, space: &Space) -> Vec<Node> {
         let mut nodes = Vec::new();
         for role in [Role::Client, Role::Server] {
             nodes.push(
@@ -200,7 +201,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Rows in which the peer of a role cannot be asked for the value of a dimension.
-    fn missing_node(&self, space: &Space, dim: &Dim, role: Role) -> Node {
+    fn missing_node(self, space: &Space, dim: &Dim, role: Role) -> Node {
         let Some(peers) = space.dim(role.name()) else { return Node::Constant(false) };
         let asks: Vec<Vec<Ask>> = dim.values.iter().map(|value| self.asks_of(dim, value)).collect();
         let mut alternatives: Vec<(Vec<String>, Vec<String>)> = Vec::new();
@@ -240,7 +241,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Everything that one row asks and its peers cannot be asked for.
-    pub(super) fn missing(&self, space: &Space, row: &[Index]) -> Vec<Missing> {
+    pub(super) fn missing(self, space: &Space, row: &[Index]) -> Vec<Missing> {
         let mut out = Vec::new();
         let mut absent = Vec::new();
         for role in [Role::Client, Role::Server] {
@@ -295,7 +296,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Everything that a row asks, each with the roles that need it and do not have it.
-    pub(super) fn asks(&self, space: &Space, row: &[Index]) -> Vec<(Ask, Vec<Role>)> {
+    pub(super) fn asks(self, space: &Space, row: &[Index]) -> Vec<(Ask, Vec<Role>)> {
         let mut out = Vec::new();
         for (position, dim) in space.dims.iter().enumerate() {
             let Some(value) = space.value(row, position) else { continue };

@@ -10,7 +10,7 @@ use crate::scenario::model::{Rule, Scenario};
 use super::build::finding;
 use super::condition::{Condition, Node};
 use super::space::{RemoveKind, Space};
-use super::walk::{Constraint, Effect, Found, Tally, TooLarge, Walk};
+use super::walk::{Constraint, Effect, Found, Tally, Walk};
 use super::{Exclusion, constraints, rule_kinds, rules};
 
 /// What was found out on the way.
@@ -30,18 +30,16 @@ pub(super) fn check(scenario: &Scenario, spaces: &[Space], strict_rules: bool, o
     for space in spaces {
         let constraints = constraints(space);
         let walk = Walk::new(space, &constraints, &kinds).with_conflicts(pending.clone());
-        let (tally, found) = match walk.run() {
-            Ok(counted) => counted,
-            Err(TooLarge) => {
-                out.push(too_large(space));
-                return checked;
-            }
+        let Ok((tally, found)) = walk.run() else {
+            out.push(too_large(space));
+            return checked;
         };
         per_block[space.block].add(tally);
         checked.total.add(tally);
-        for rule in 0..scenario.rules.len() {
-            checked.rule_cases[rule] = checked.rule_cases[rule].saturating_add(found.rule_cases[rule]);
-            live[rule] = live[rule].saturating_add(found.rule_live[rule]);
+        for (sums, own) in [(&mut checked.rule_cases, &found.rule_cases), (&mut live, &found.rule_live)] {
+            for (sum, own) in sums.iter_mut().zip(own) {
+                *sum = sum.saturating_add(*own);
+            }
         }
         for (a, b, row) in &found.conflicts {
             pending[*a][*b / 64] &= !(1 << (*b % 64));

@@ -227,21 +227,21 @@ impl Plan {
     pub fn digest(&self) -> String {
         let mut text = String::new();
         for space in &self.inner.spaces {
-            let _ = write!(text, "space {:?} {:?} {:?}\n", space.scenario, space.block_name, space.include);
+            let _ = writeln!(text, "space {:?} {:?} {:?}", space.scenario, space.block_name, space.include);
             for dim in &space.dims {
                 let _ =
-                    write!(text, "axis {:?} {:?}\n", dim.axis, dim.condition.as_ref().map(|condition| &condition.text));
+                    writeln!(text, "axis {:?} {:?}", dim.axis, dim.condition.as_ref().map(|condition| &condition.text));
                 for value in &dim.values {
                     let _ =
-                        write!(text, "value {:?} {:?} {:?} {:?}\n", value.name, value.means, value.facts, value.files);
+                        writeln!(text, "value {:?} {:?} {:?} {:?}", value.name, value.means, value.facts, value.files);
                 }
             }
             for remove in &space.removes {
-                let _ = write!(text, "remove {:?}\n", remove.text);
+                let _ = writeln!(text, "remove {:?}", remove.text);
             }
         }
         for (name, script) in &self.scenario().scripts {
-            let _ = write!(text, "script {name:?} {:?}\n", script.isolation);
+            let _ = writeln!(text, "script {name:?} {:?}", script.isolation);
             for step in &script.steps {
                 let expect = &step.expect;
                 let message = expect.message.as_ref().map(|spanned| &spanned.value);
@@ -251,9 +251,9 @@ impl Plan {
                     .map(|text| text.as_ref().map(|text| &text.value));
                 let checks: Vec<_> =
                     step.checks.iter().map(|check| (&check.id, &check.path, &check.expected)).collect();
-                let _ = write!(
+                let _ = writeln!(
                     text,
-                    "step {:?} {:?} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}\n",
+                    "step {:?} {:?} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}",
                     step.id, step.op, step.capture
                 );
             }

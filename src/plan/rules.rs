@@ -108,16 +108,16 @@ pub(super) fn void(
 ) -> Option<String> {
     rule.versions.iter().find_map(|(component, requirement)| {
         let (role, part) = component.split_once('.').unwrap_or((component, "self"));
-        let Some(peer) = peer(role) else {
+        let Some(name) = peer(role) else {
             return Some(format!("`{component}` is not a component of the client or the server"));
         };
-        let Some(text) = versions(&peer, part) else {
-            return Some(format!("the version of `{part}` of {role} `{peer}` is not known, and the rule holds only within `{requirement}`"));
+        let Some(found) = versions(&name, part) else {
+            return Some(format!("the version of `{part}` of {role} `{name}` is not known, and the rule holds only within `{requirement}`"));
         };
-        match release(&text) {
-            None => Some(format!("`{text}`, the version of `{part}` of {role} `{peer}`, cannot be compared with `{requirement}`")),
-            Some(version) if requirement.matches(&version) => None,
-            Some(_) => Some(format!("`{part}` of {role} `{peer}` is {text}, and the rule holds only within `{requirement}`")),
+        match release(&found) {
+            None => Some(format!("`{found}`, the version of `{part}` of {role} `{name}`, cannot be compared with `{requirement}`")),
+            Some(known) if requirement.matches(&known) => None,
+            Some(_) => Some(format!("`{part}` of {role} `{name}` is {found}, and the rule holds only within `{requirement}`")),
         }
     })
 }

@@ -357,7 +357,7 @@ impl<'a> Walk<'a> {
                 let constraint = &self.constraints[self.open[position] as usize];
                 match constraint.effect {
                     Effect::Unsupported => {
-                        missing |= constraint.node.mask(self.space, &mut self.row, dim, word, cases & !missing)
+                        missing |= constraint.node.mask(self.space, &mut self.row, dim, word, cases & !missing);
                     }
                     Effect::Rule(rule) => {
                         let values = constraint.node.mask(self.space, &mut self.row, dim, word, cases);
@@ -372,9 +372,9 @@ impl<'a> Walk<'a> {
             let mut known = if on.known { cases } else { 0 };
             for (rule, values) in &matching {
                 if self.rules[*rule].unsupported {
-                    unsupported |= values
+                    unsupported |= values;
                 } else {
-                    known |= values
+                    known |= values;
                 }
                 self.count_rule(*rule, rows(*values), rows(values & !missing));
             }

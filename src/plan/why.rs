@@ -245,7 +245,7 @@ fn provider(
     let asker = plan.asker();
     match asker.support(role, peer, capability) {
         Support::No => (None, None),
-        Support::Yes(None) => (Some("a client without named services".to_owned()), None),
+        Support::Yes(None) => (Some("(it names no service, so any)".to_owned()), None),
         Support::Yes(Some(own)) => (Some(own.name.clone()), Some(own.span)),
         Support::When(conditions) => {
             let met = conditions
