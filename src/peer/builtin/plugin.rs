@@ -215,7 +215,11 @@ async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Li
         Transport::Tcp => {
             let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let (min, max) = settings.ports.or(env.ports).unwrap_or((0, 0));
-            let bound = if min == 0 { Listener::tcp((host, 0).into()).await } else { Listener::tcp_in_range(host, min, max).await };
+            let bound = if min == 0 {
+                Listener::tcp((host, 0).into()).await
+            } else {
+                Listener::tcp_in_range(host, min, max).await
+            };
             bound.map_err(|error| PluginError::Listen { at: host.to_string(), error })
         }
         Transport::Unix => {
@@ -246,7 +250,7 @@ fn store(folder: Option<&Path>) -> Result<Arc<Store>, PluginError> {
         Some(folder) => {
             Store::folder(folder).map_err(|error| PluginError::Storage { path: folder.to_owned(), error })?
         }
-        None => Store::memory(),
+        None => Store::near(),
     }))
 }
 

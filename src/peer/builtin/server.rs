@@ -22,17 +22,17 @@ use super::broken::Defect;
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
 use super::log::Log;
+use super::proto;
 use super::proto::health::health_server::HealthServer;
 use super::proto::kv::kv_server::KvServer;
 use super::proto::plugin::grpc_broker_server::GrpcBrokerServer;
 use super::proto::plugin::grpc_controller_server::GrpcControllerServer;
 use super::proto::plugin::grpc_stdio_server::GrpcStdioServer;
-use super::proto;
 use super::store::Store;
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::Phase;
-use crate::pki::Authority;
 use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
+use crate::pki::Authority;
 use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
 
 /// The only service of the built-in server.
@@ -89,7 +89,7 @@ impl Server for BuiltinServer {
                 harness: true,
                 ..Fault::new(Phase::Spawn, "spawn.listen", format!("cannot listen: {error}")).into()
             })?;
-            let app = App::direct(Arc::new(Store::memory()));
+            let app = App::direct(Arc::new(Store::near()));
             Ok(Arc::new(start(listener, config, app, Log::off())) as Arc<dyn Served>)
         })
     }
@@ -262,7 +262,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.log.warn(&format!("a connection could not be accepted: {error}"));
-                shared.seen.note_failure(Fault::new(Phase::Connect, "connect.accept", format!("accept failed: {error}")));
+                shared.seen.note_failure(Fault::new(
+                    Phase::Connect,
+                    "connect.accept",
+                    format!("accept failed: {error}"),
+                ));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
