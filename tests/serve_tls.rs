@@ -22,7 +22,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 /// A server that runs, and the folder that it may use.
 struct Up {
-    served: Box<dyn Served>,
+    served: Arc<dyn Served>,
     _folder: TempDir,
 }
 
