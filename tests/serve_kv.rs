@@ -392,6 +392,29 @@ async fn stdio_arrives_at_the_host() {
 }
 
 #[tokio::test]
+async fn reflection_lists_the_services() {
+    let launch = Launch::new(TlsMode::None, &[]);
+    let connection = launch.go(&BuiltinClient::default()).await.unwrap();
+    for version in ["v1", "v1alpha"] {
+        // ServerReflectionRequest { list_services: "" }: field 7, and the names in the answer as text.
+        let result = connection
+            .call(CallRequest {
+                method: format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"),
+                send: vec![Bytes::from_static(&[0x3a, 0])],
+                metadata: vec![],
+                deadline: WITHIN,
+            })
+            .await
+            .unwrap();
+        let answer = String::from_utf8_lossy(&result.receive[0]).into_owned();
+        for name in ["proto.KV", "plugin.GRPCStdio", "grpc.health.v1.Health"] {
+            assert!(answer.contains(name), "{version}: {answer}");
+        }
+    }
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn health_watch_answers_at_once_and_cancels() {
     let launch = Launch::new(TlsMode::Auto, &[]);
     let connection = launch.go(&BuiltinClient::default()).await.unwrap();
