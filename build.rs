@@ -19,9 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).open_files(FILES)?;
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure()
-        .build_client(false)
-        .bytes(".")
-        .compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure().build_client(false).bytes(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -59,8 +59,7 @@ fn terminate(running: &mut Running) -> Option<i32> {
 
 #[test]
 fn a_wrong_or_missing_cookie_is_explained_in_three_lines() {
-    for (name, value, shown) in
-        [("BASIC_PLUGIN", "goodbye", "`goodbye`"), ("PLUGIN_PROTOCOL_VERSIONS", "1", "missing")]
+    for (name, value, shown) in [("BASIC_PLUGIN", "goodbye", "`goodbye`"), ("PLUGIN_PROTOCOL_VERSIONS", "1", "missing")]
     {
         let (status, stdout, stderr) = run(program(&["serve", "kv"]).env(name, value));
         assert_eq!(status, Some(1));
@@ -146,7 +145,8 @@ fn call_reaches_a_direct_server_with_every_tls_mode() {
         assert_eq!(get(&["--hex", "0a0161"]).1, "0a036f6e65\n");
         assert_eq!(terminate(&mut running), Some(0));
     }
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file("client-p384.key")).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file("client-p384.key")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -245,7 +245,8 @@ async fn auto_mtls_works_with_every_key_type_on_both_sides() {
             let mut launch = Launch::new(TlsMode::Auto, &args);
             launch.tls.identity = Some(own.clone());
             launch.tls.version = Some(version);
-            let connection = launch.go(&BuiltinClient::default()).await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+            let connection =
+                launch.go(&BuiltinClient::default()).await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
             put_get(connection.as_ref(), key.name()).await;
             let facts = connection.facts().unwrap();
             assert_eq!(facts.peer_cert.unwrap().key, Some(key));
@@ -326,7 +327,8 @@ async fn every_broken_plugin_has_its_cause() {
     // The rest do something else than what is asked, or late, but work.
     for (_, switch, _) in Defect::TABLE.iter().filter(|(_, switch, _)| cases.iter().all(|case| case.0 != *switch)) {
         let launch = Launch::new(TlsMode::Auto, &["--as-broken", switch, "--late", "50"]);
-        let connection = launch.go(&BuiltinClient::default()).await.unwrap_or_else(|error| panic!("{switch}: {error:?}"));
+        let connection =
+            launch.go(&BuiltinClient::default()).await.unwrap_or_else(|error| panic!("{switch}: {error:?}"));
         put_get(connection.as_ref(), "k").await;
         let facts = connection.facts().unwrap();
         assert_eq!(facts.peer_cert.unwrap().key == Some(KeyType::P384), *switch == "ignores-key");
@@ -390,15 +392,34 @@ async fn stdio_arrives_at_the_host() {
 }
 
 #[tokio::test]
+async fn reflection_lists_the_services() {
+    let launch = Launch::new(TlsMode::None, &[]);
+    let connection = launch.go(&BuiltinClient::default()).await.unwrap();
+    for version in ["v1", "v1alpha"] {
+        // ServerReflectionRequest { list_services: "" }: field 7, and the names in the answer as text.
+        let result = connection
+            .call(CallRequest {
+                method: format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"),
+                send: vec![Bytes::from_static(&[0x3a, 0])],
+                metadata: vec![],
+                deadline: WITHIN,
+            })
+            .await
+            .unwrap();
+        let answer = String::from_utf8_lossy(&result.receive[0]).into_owned();
+        for name in ["proto.KV", "plugin.GRPCStdio", "grpc.health.v1.Health"] {
+            assert!(answer.contains(name), "{version}: {answer}");
+        }
+    }
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn health_watch_answers_at_once_and_cancels() {
     let launch = Launch::new(TlsMode::Auto, &[]);
     let connection = launch.go(&BuiltinClient::default()).await.unwrap();
-    let request = |send| CallRequest {
-        method: "grpc.health.v1.Health/Watch".into(),
-        send,
-        metadata: vec![],
-        deadline: WITHIN,
-    };
+    let request =
+        |send| CallRequest { method: "grpc.health.v1.Health/Watch".into(), send, metadata: vec![], deadline: WITHIN };
     let mut stream = connection.open(request(vec![])).unwrap().await.unwrap();
     stream.send(HealthCheckRequest { service: "plugin".into() }.encode_to_vec().into()).await.unwrap();
     stream.half_close().await.unwrap();

@@ -22,7 +22,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 /// A server that runs, and the folder that it may use.
 struct Up {
-    served: Box<dyn Served>,
+    served: Arc<dyn Served>,
     _folder: TempDir,
 }
 
@@ -89,13 +89,12 @@ async fn every_key_version_and_family_works_and_is_seen_on_both_ends() {
         for mode in [TlsMode::Server, TlsMode::Mutual] {
             for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
                 for transport in [Transport::Tcp, Transport::Unix] {
-                    let tls = TlsSpec {
-                        version: Some(version),
-                        ..spec(mode, Some(&authority.root()), Some(&server_id))
-                    };
+                    let tls =
+                        TlsSpec { version: Some(version), ..spec(mode, Some(&authority.root()), Some(&server_id)) };
                     let up = Up::start(&BuiltinServer::new(), transport, tls).await.unwrap();
                     let client = spec(mode, Some(&authority.root()), Some(&client_id));
-                    let connection = up.connect(client).await.unwrap_or_else(|error| panic!("{key} {mode} {version}: {error:?}"));
+                    let connection =
+                        up.connect(client).await.unwrap_or_else(|error| panic!("{key} {mode} {version}: {error:?}"));
                     put_get(connection.as_ref()).await;
 
                     let wire = if version == TlsVersion::V1_2 { 0x0303 } else { 0x0304 };
@@ -139,7 +138,9 @@ async fn each_group_is_used_when_asked_for_and_the_missing_one_is_refused() {
     let own = authority.issue(Role::Server, KeyType::P256).await.unwrap();
     let tls = spec(TlsMode::Server, None, Some(&own));
     let up = Up::start(&BuiltinServer::new(), Transport::Tcp, tls).await.unwrap();
-    for (group, wire) in [(Group::X25519, 0x1d), (Group::Secp256r1, 0x17), (Group::Secp384r1, 0x18), (Group::X25519Mlkem768, 0x11ec)] {
+    for (group, wire) in
+        [(Group::X25519, 0x1d), (Group::Secp256r1, 0x17), (Group::Secp384r1, 0x18), (Group::X25519Mlkem768, 0x11ec)]
+    {
         let client = TlsSpec { group: Some(group), ..spec(TlsMode::Server, Some(&authority.root()), None) };
         let connection = up.connect(client).await.unwrap();
         assert_eq!(connection.facts().unwrap().group, Some(wire), "{group}");

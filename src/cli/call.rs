@@ -135,22 +135,21 @@ pub async fn main_async(args: CallArgs) -> ExitCode {
         Err(error) => return fail(1, &format!("cannot make a temporary folder: {error}")),
     };
     let client = BuiltinClient::default();
-    let connection = match args.server.clone() {
-        Some(target) => client.connect(ConnectRequest { target, tls, within: args.start }).await,
-        None => {
-            let cookie = Cookie::basic();
-            let request = LaunchRequest {
-                argv: args.plugin.clone(),
-                env: forwarded(),
-                cookie: (cookie.key, cookie.value),
-                protocol_versions: vec![1],
-                tls,
-                folder: folder.path().to_owned(),
-                within: args.start,
-                grace: GRACE,
-            };
-            client.launch(request).await
-        }
+    let connection = if let Some(target) = args.server.clone() {
+        client.connect(ConnectRequest { target, tls, within: args.start }).await
+    } else {
+        let cookie = Cookie::basic();
+        let request = LaunchRequest {
+            argv: args.plugin.clone(),
+            env: forwarded(),
+            cookie: (cookie.key, cookie.value),
+            protocol_versions: vec![1],
+            tls,
+            folder: folder.path().to_owned(),
+            within: args.start,
+            grace: GRACE,
+        };
+        client.launch(request).await
     };
     let connection = match connection {
         Ok(connection) => connection,
@@ -236,7 +235,8 @@ impl Call {
     /// A method by its descriptor.
     fn dynamic(args: &CallArgs, service: &str, method: &str) -> Result<Self, String> {
         let text = |error: DynamicError| error.to_string();
-        let method = Service::compile(service, &args.proto, &args.import).map_err(text)?.method(method).map_err(text)?;
+        let method =
+            Service::compile(service, &args.proto, &args.import).map_err(text)?.method(method).map_err(text)?;
         let mut messages = args.data.clone();
         if messages.is_empty() || !args.arguments.is_empty() {
             if !messages.is_empty() {
@@ -255,9 +255,7 @@ impl Call {
     /// A message for people: `None` when there is nothing to show.
     fn read(&self, message: &Bytes) -> Option<Value> {
         match &self.answer {
-            Answer::Value => {
-                GetResponse::decode(message.as_ref()).ok().map(|response| text_or_base64(&response.value))
-            }
+            Answer::Value => GetResponse::decode(message.as_ref()).ok().map(|response| text_or_base64(&response.value)),
             Answer::Empty => None,
             Answer::Message(method) => Some(method.decode(message).unwrap_or_else(|error| json!(error.to_string()))),
             Answer::Bytes => Some(json!(hex::encode(message))),

@@ -30,8 +30,8 @@ pub struct ServeArgs {
 pub enum Service {
     /// The key-value service `proto.KV`.
     ///
-    /// With its magic cookie in the environment (BASIC_PLUGIN=hello) it is a go-plugin server: it
-    /// prints the handshake line, does AutoMTLS when PLUGIN_CLIENT_CERT is set, and ends when its
+    /// With its magic cookie in the environment (`BASIC_PLUGIN=hello`) it is a go-plugin server: it
+    /// prints the handshake line, does `AutoMTLS` when `PLUGIN_CLIENT_CERT` is set, and ends when its
     /// host asks. Otherwise it serves at --address.
     Kv(KvArgs),
 }

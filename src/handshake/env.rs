@@ -86,7 +86,9 @@ pub enum EnvProblem {
         found: String,
     },
     /// A port that is none, or a range upside down.
-    #[error("{name} is `{value}`, which is no port; ports are 0 to 65535 and PLUGIN_MIN_PORT may not be the larger one")]
+    #[error(
+        "{name} is `{value}`, which is no port; ports are 0 to 65535 and PLUGIN_MIN_PORT may not be the larger one"
+    )]
     Port {
         /// Name of the variable.
         name: &'static str,

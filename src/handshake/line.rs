@@ -140,7 +140,11 @@ fn refuse(code: &str, text: impl Into<String>) -> HandshakeProblem {
 
 /// A field for a sentence: short, whatever was printed.
 fn show(field: &str) -> String {
-    if field.chars().count() > 60 { format!("`{}…`", field.chars().take(60).collect::<String>()) } else { format!("`{field}`") }
+    if field.chars().count() > 60 {
+        format!("`{}…`", field.chars().take(60).collect::<String>())
+    } else {
+        format!("`{field}`")
+    }
 }
 
 impl Parser<'_> {
@@ -171,7 +175,8 @@ impl Parser<'_> {
                 return Err(refuse("line.core-version", text));
             }
             Err(_) => {
-                let text = format!("the first field is {}, not the core version; was the line printed whole?", show(core));
+                let text =
+                    format!("the first field is {}, not the core version; was the line printed whole?", show(core));
                 return Err(refuse("line.noise", text));
             }
         }
@@ -191,8 +196,7 @@ impl Parser<'_> {
         let target = target?;
         let kind = match rest.first().copied() {
             Some("grpc") => Kind::Grpc,
-            Some("netrpc") => Kind::Netrpc,
-            None => Kind::Netrpc,
+            Some("netrpc") | None => Kind::Netrpc,
             Some(other) => {
                 return Err(refuse("line.kind", format!("the kind {} is neither `grpc` nor `netrpc`", show(other))));
             }

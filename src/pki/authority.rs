@@ -148,7 +148,9 @@ fn cell<K: std::hash::Hash + Eq, V>(cells: &Mutex<HashMap<K, Cell<V>>>, key: K) 
     Arc::clone(cells.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PkiError> + Send + 'static) -> Result<T, PkiError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PkiError> + Send + 'static,
+) -> Result<T, PkiError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(PkiError::Make { what: "a key".to_owned(), problem: error.to_string() }),

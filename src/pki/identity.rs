@@ -60,7 +60,10 @@ impl Identity {
         Self::new(chain, Some((der, pem)))
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: Option<(PrivateKeyDer<'static>, String)>) -> Result<Self, PkiError> {
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: Option<(PrivateKeyDer<'static>, String)>,
+    ) -> Result<Self, PkiError> {
         let Some(leaf) = chain.first() else {
             return Err(PkiError::Empty { what: "certificate", from: "memory".to_owned() });
         };

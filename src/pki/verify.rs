@@ -67,9 +67,7 @@ impl Pinned {
         };
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if seconds < self.not_before {
-            return Err(
-                CertificateError::NotValidYetContext { time: now, not_before: at(self.not_before) }.into()
-            );
+            return Err(CertificateError::NotValidYetContext { time: now, not_before: at(self.not_before) }.into());
         }
         if seconds > self.not_after {
             return Err(CertificateError::ExpiredContext { time: now, not_after: at(self.not_after) }.into());

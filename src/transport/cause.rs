@@ -218,9 +218,7 @@ fn incompatible(problem: &PeerIncompatible) -> &'static str {
     use PeerIncompatible as P;
     match problem {
         P::NoCipherSuitesInCommon => "tls.no-common.cipher",
-        P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => {
-            "tls.no-common.group"
-        }
+        P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => "tls.no-common.group",
         P::NoSignatureSchemesInCommon
         | P::NoCertificateRequestSignatureSchemesInCommon
         | P::SignatureAlgorithmsExtensionRequired => "tls.no-common.signature",

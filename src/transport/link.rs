@@ -15,8 +15,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsStream;
 
-use super::cause::{self, Own};
 use super::Fault;
+use super::cause::{self, Own};
 use crate::axis::values::Transport;
 use crate::outcome::evidence::{ConnectionFacts, Side};
 use crate::outcome::{Certainty, Phase};

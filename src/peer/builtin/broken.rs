@@ -41,7 +41,7 @@ defects! {
     UnknownNetwork "unknown-network" "says `udp` in field 3";
     CertPadded "cert-padded" "pads the base64 of field 6";
     CertBroken "cert-broken" "cuts field 6 in half";
-    CertEmpty "cert-empty" "leaves field 6 empty under AutoMTLS";
+    CertEmpty "cert-empty" "leaves field 6 empty under `AutoMTLS`";
     OtherCert "other-cert" "announces another certificate than it shows";
     DeadAddress "dead-address" "announces an address where nobody listens";
     LateLine "late-line" "prints its line late";
@@ -85,7 +85,11 @@ impl Defect {
     }
 
     /// The lie of a server in this process.
-    pub(super) async fn twist(self, mut request: ServeRequest, authority: &Authority) -> Result<ServeRequest, PeerError> {
+    pub(super) async fn twist(
+        self,
+        mut request: ServeRequest,
+        authority: &Authority,
+    ) -> Result<ServeRequest, PeerError> {
         request.transport = self.transport(request.transport);
         if let (Self::IgnoresKey, Some(asked)) = (self, request.tls.identity.as_ref().and_then(|own| own.key_type())) {
             let other = authority.issue(Role::Server, self.key(asked)).await;

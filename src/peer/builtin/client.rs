@@ -22,9 +22,9 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::codec::Raw;
+use super::host;
 use super::spawn::{Spawner, TokioSpawner};
 use super::stream::OpenStream;
-use super::host;
 use crate::outcome::evidence::{ConnectionFacts, Reported};
 use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
 use crate::peer::{
@@ -361,14 +361,17 @@ pub(super) fn prepare<S>(
     let mut request = tonic::Request::new(messages);
     let map = request.metadata_mut();
     for (name, value) in metadata {
-        let bad_name = |_| unusable(format!("`{name}` is no metadata key; use lower-case letters, digits, `-`, `_`, `.`"));
+        let bad_name =
+            |_| unusable(format!("`{name}` is no metadata key; use lower-case letters, digits, `-`, `_`, `.`"));
         if name.ends_with("-bin") {
             let key = MetadataKey::<Binary>::from_bytes(name.as_bytes()).map_err(bad_name)?;
             map.append_bin(key, MetadataValue::from_bytes(value));
         } else {
             let key = MetadataKey::<Ascii>::from_bytes(name.as_bytes()).map_err(bad_name)?;
             let value = MetadataValue::try_from(value.as_ref()).map_err(|_| {
-                unusable(format!("the value of metadata `{name}` is not printable ASCII; use a key that ends with -bin"))
+                unusable(format!(
+                    "the value of metadata `{name}` is not printable ASCII; use a key that ends with -bin"
+                ))
             })?;
             map.append(key, value);
         }

@@ -48,11 +48,7 @@ const STDERR_LINE: usize = 500;
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Starts a plugin and connects to it.
-pub(super) async fn launch(
-    spawner: &dyn Spawner,
-    request: LaunchRequest,
-    lenient: bool,
-) -> Result<Hosted, PeerError> {
+pub(super) async fn launch(spawner: &dyn Spawner, request: LaunchRequest, lenient: bool) -> Result<Hosted, PeerError> {
     let deadline = Instant::now() + request.within;
     let own = own_identity(&request)?;
     let env = HostEnv {
@@ -99,11 +95,14 @@ async fn start(spawner: &dyn Spawner, request: &LaunchRequest, env: HostEnv) -> 
         all.push((name, value));
     }
     let program = Program { argv: request.argv.clone(), env: all };
-    let spawned = spawner.spawn(program).await.map_err(|error| {
+    let started = spawner.spawn(program).await.map_err(|error| {
         let command = request.argv.first().map_or("", String::as_str);
-        PeerError { harness: true, ..Fault::new(Phase::Spawn, "spawn.failed", format!("cannot start `{command}`: {error}")).into() }
+        PeerError {
+            harness: true,
+            ..Fault::new(Phase::Spawn, "spawn.failed", format!("cannot start `{command}`: {error}")).into()
+        }
     })?;
-    Ok(Plugin::watch(spawned))
+    Ok(Plugin::watch(started))
 }
 
 async fn connect(
@@ -116,10 +115,11 @@ async fn connect(
     let bytes = plugin.line(deadline, request.within).await?;
     let auto = own.is_some();
     let reading = read_line(&bytes, &request.protocol_versions, auto);
-    let refuse = |code: &str, text: &str| PeerError::from(Fault::new(Phase::Handshake, format!("handshake.{code}"), text));
+    let refuse =
+        |code: &str, text: &str| PeerError::from(Fault::new(Phase::Handshake, format!("handshake.{code}"), text));
     let line = match (reading.line, &reading.problem) {
         (Some(line), None) => line,
-        (Some(line), Some(problem)) if !problem.certain && !(auto && line.cert.is_none() && !lenient) => line,
+        (Some(line), Some(problem)) if !problem.certain && (lenient || !auto || line.cert.is_some()) => line,
         (_, Some(problem)) => return Err(refuse(&problem.code, &problem.text)),
         (None, None) => return Err(refuse("line.noise", "the handshake line could not be read")),
     };
@@ -214,14 +214,12 @@ impl Plugin {
                 return Err(Fault::new(Phase::Handshake, "handshake.silence", text).timed_out().into());
             }
         };
-        match first {
-            Some(bytes) => Ok(bytes),
-            None => {
-                // stdout has ended; the exit is on its way, unless the plugin only closed it.
-                let _ = timeout_at(deadline.min(Instant::now() + LAST_WORDS), ended(&mut self.exit)).await;
-                Err(self.no_line().into())
-            }
+        if let Some(bytes) = first {
+            return Ok(bytes);
         }
+        // stdout has ended; the exit is on its way, unless the plugin only closed it.
+        let _ = timeout_at(deadline.min(Instant::now() + LAST_WORDS), ended(&mut self.exit)).await;
+        Err(self.no_line().into())
     }
 
     fn no_line(&self) -> Fault {
@@ -240,7 +238,12 @@ impl Plugin {
             return fault;
         }
         if let Ok(Some(exit)) = timeout(LAST_WORDS, ended(&mut self.exit)).await {
-            let text = format!("{}; the plugin {} after its handshake line{}", fault.reported.error, describe(exit), self.last_words());
+            let text = format!(
+                "{}; the plugin {} after its handshake line{}",
+                fault.reported.error,
+                describe(exit),
+                self.last_words()
+            );
             fault.reported.native = Some(native(exit));
             fault.reported.error.clone_from(&text);
             if let Some(cause) = &mut fault.reported.cause {

@@ -89,5 +89,4 @@ impl Log {
     pub(super) fn warn(self, message: &str) {
         self.line(Level::Warn, message);
     }
-
 }

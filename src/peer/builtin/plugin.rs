@@ -20,7 +20,7 @@ use super::store::Store;
 use super::DEFAULT_KEY;
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Kind, Line, PluginEnv, choose_version};
-use crate::pki::{Identity, PkiError, provider};
+use crate::pki::{Identity, PkiError};
 use crate::transport::{Fault, Listener, Target, TlsSpec, server_config};
 
 /// Calls in flight may finish within this once the plugin was told to end.
@@ -215,7 +215,11 @@ async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Li
         Transport::Tcp => {
             let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let (min, max) = settings.ports.or(env.ports).unwrap_or((0, 0));
-            let bound = if min == 0 { Listener::tcp((host, 0).into()).await } else { Listener::tcp_in_range(host, min, max).await };
+            let bound = if min == 0 {
+                Listener::tcp((host, 0).into()).await
+            } else {
+                Listener::tcp_in_range(host, min, max).await
+            };
             bound.map_err(|error| PluginError::Listen { at: host.to_string(), error })
         }
         Transport::Unix => {
@@ -226,11 +230,11 @@ async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Li
     }
 }
 
+/// A name that no other plugin has. From std's own randomness: the crypto library's first random
+/// byte costs tens of milliseconds where it gathers CPU jitter, and a plaintext plugin needs none.
 fn random_name() -> String {
-    let mut bytes = [0_u8; 6];
-    // Without randomness the number of the process still tells plugins apart.
-    let _ = provider().secure_random.fill(&mut bytes);
-    format!("{}-{}", std::process::id(), hex::encode(bytes))
+    use std::hash::{BuildHasher as _, RandomState};
+    format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(std::time::SystemTime::now()))
 }
 
 async fn listen(address: &Target) -> Result<Listener, PluginError> {
@@ -246,7 +250,7 @@ fn store(folder: Option<&Path>) -> Result<Arc<Store>, PluginError> {
         Some(folder) => {
             Store::folder(folder).map_err(|error| PluginError::Storage { path: folder.to_owned(), error })?
         }
-        None => Store::memory(),
+        None => Store::near(),
     }))
 }
 

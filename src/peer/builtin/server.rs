@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,17 +22,17 @@ use super::broken::Defect;
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
 use super::log::Log;
+use super::proto;
 use super::proto::health::health_server::HealthServer;
 use super::proto::kv::kv_server::KvServer;
 use super::proto::plugin::grpc_broker_server::GrpcBrokerServer;
 use super::proto::plugin::grpc_controller_server::GrpcControllerServer;
 use super::proto::plugin::grpc_stdio_server::GrpcStdioServer;
-use super::proto;
 use super::store::Store;
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::Phase;
-use crate::pki::Authority;
 use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
+use crate::pki::Authority;
 use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
 
 /// The only service of the built-in server.
@@ -89,7 +89,7 @@ impl Server for BuiltinServer {
                 harness: true,
                 ..Fault::new(Phase::Spawn, "spawn.listen", format!("cannot listen: {error}")).into()
             })?;
-            let app = App::direct(Arc::new(Store::memory()));
+            let app = App::direct(Arc::new(Store::near()));
             Ok(Arc::new(start(listener, config, app, Log::off())) as Arc<dyn Served>)
         })
     }
@@ -106,8 +106,7 @@ impl App {
     /// KV, health and reflection.
     pub(super) fn direct(store: Arc<Store>) -> Self {
         let kv = KvServer::new(KvService { store, echo: None });
-        let rest = common(&["", KV_SERVICE]);
-        Self { kv, rest: rest.prepare() }
+        Self { kv, rest: common(&["", KV_SERVICE]).prepare() }
     }
 
     /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
@@ -122,17 +121,27 @@ impl App {
 }
 
 fn common(serving: &'static [&'static str]) -> Routes {
-    let mut routes = Routes::new(HealthServer::new(HealthService { serving }));
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
-    // Our own descriptors always decode; without reflection the server is still of use.
-    if let Ok(v1) = reflection().build_v1() {
-        routes = routes.add_service(v1);
-    }
-    if let Ok(v1alpha) = reflection().build_v1alpha() {
-        routes = routes.add_service(v1alpha);
-    }
-    routes
+    Routes::new(HealthServer::new(HealthService { serving }))
+}
+
+/// Reflection, made when it is first asked for: indexing the descriptors takes longer than all else
+/// that a plugin does before its handshake line.
+fn reflection() -> Routes {
+    static REFLECTION: OnceLock<Routes> = OnceLock::new();
+    let made = REFLECTION.get_or_init(|| {
+        let builder =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
+        let mut routes = Routes::default();
+        // Our own descriptors always decode; were they not to, the method would be unimplemented.
+        if let Ok(v1) = builder().build_v1() {
+            routes = routes.add_service(v1);
+        }
+        if let Ok(v1alpha) = builder().build_v1alpha() {
+            routes = routes.add_service(v1alpha);
+        }
+        routes.prepare()
+    });
+    made.clone()
 }
 
 impl Service<http::Request<Incoming>> for App {
@@ -145,8 +154,11 @@ impl Service<http::Request<Incoming>> for App {
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
-        if request.uri().path().starts_with("/proto.KV/") {
+        let path = request.uri().path();
+        if path.starts_with("/proto.KV/") {
             self.kv.call(request)
+        } else if path.starts_with("/grpc.reflection.") {
+            Box::pin(reflection().call(request))
         } else {
             Box::pin(self.rest.call(request))
         }
@@ -262,7 +274,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.log.warn(&format!("a connection could not be accepted: {error}"));
-                shared.seen.note_failure(Fault::new(Phase::Connect, "connect.accept", format!("accept failed: {error}")));
+                shared.seen.note_failure(Fault::new(
+                    Phase::Connect,
+                    "connect.accept",
+                    format!("accept failed: {error}"),
+                ));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
