@@ -17,9 +17,9 @@ use crate::event::{Attempt, CaseRecord};
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::effective::effective;
 use crate::outcome::evidence::{Evidence, RanOut, Reported, Side};
-use crate::outcome::{Cause, Certainty, Ending, Expected, Observation, Phase, verdict};
+use crate::outcome::{Cause, Certainty, Effective, Ending, Expected, Observation, Phase, verdict};
 use crate::plan::Case;
-use crate::scenario::model::{EffectivePolicy, Isolation, Script};
+use crate::scenario::model::{Isolation, Script};
 
 /// Everything about a case that does not change between attempts.
 pub(super) struct Job {
@@ -290,7 +290,10 @@ async fn conclude(
         .flat_map(|lane| [lane.connection().and_then(|c| c.facts()), lane.senses.server_facts()])
         .flatten()
         .collect();
-    let report_only = |fact: &str| run.effective_policy(job, fact) != EffectivePolicy::Require;
+    let report_only = |fact: &str, effective: &Effective| match effective {
+        Effective::Value(value) => run.plan.softened(&job.case, fact, value),
+        Effective::NotObservable => None,
+    };
     let facts = if lane.is_some() {
         effective(&job.request, &evidence, &ends, passed, &report_only)
     } else {

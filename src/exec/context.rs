@@ -24,7 +24,7 @@ use crate::pki::Authority;
 use crate::plan::Plan;
 use crate::process::scratch::Scratch;
 use crate::process::hub::Hub;
-use crate::scenario::model::{Affects, EffectivePolicy};
+use crate::scenario::model::Affects;
 
 /// Everything that the cases of one run share.
 pub(super) struct RunContext {
@@ -120,11 +120,6 @@ impl RunContext {
     pub(super) fn unique(&self, key: LaneKey) -> LaneKey {
         let n = self.folders.fetch_add(1, Ordering::Relaxed).to_string();
         key.iter().cloned().chain([(String::new(), n)]).collect()
-    }
-
-    /// Whether a difference of a fact is red.
-    pub(super) fn effective_policy(&self, job: &Job, fact: &str) -> EffectivePolicy {
-        self.plan.effective_policy(&job.case, fact)
     }
 
     /// What templates in scripts see.

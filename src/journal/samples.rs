@@ -64,7 +64,7 @@ pub(crate) fn fact(name: &str, asked: &str, got: &str) -> FactReading {
         effective: Effective::Value(got.into()),
         certainty: Some(Certainty::Observed),
         source: "server hello".into(),
-        report_only: false,
+        report_only: None,
     }
 }
 

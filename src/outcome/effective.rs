@@ -32,14 +32,15 @@ fn reading<T>(value: T, certainty: Certainty, source: impl Into<String>) -> Read
 ///
 /// `ends`: what the two ends know of the connection that was used, newest last. `passed`: the
 /// case's calls succeeded over it, which is what deductions from pinned and issued certificates
-/// need. `report_only`: whether an axis has `effective: report`.
+/// need. `report_only`: the reason that an axis gives for only reporting this effective value of a
+/// fact (`effective: report`).
 #[must_use]
 pub fn effective(
     request: &Request,
     evidence: &Evidence,
     ends: &[ConnectionFacts],
     passed: bool,
-    report_only: &dyn Fn(&str) -> bool,
+    report_only: &dyn Fn(&str, &Effective) -> Option<String>,
 ) -> Vec<FactReading> {
     let seen = Seen { request, evidence, ends, passed, wire: working(&evidence.wire) };
     let encrypted = best(seen.encrypted());
@@ -66,7 +67,7 @@ pub fn effective(
             Err(why) => (Effective::NotObservable, None, why),
         };
         let requested = requested.map(str::to_owned);
-        let report_only = report_only(fact);
+        let report_only = report_only(fact, &effective);
         out.push(FactReading { fact: fact.to_owned(), requested, effective, certainty, source, report_only });
     }
     out

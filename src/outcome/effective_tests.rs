@@ -80,7 +80,7 @@ fn ask(tls: TlsMode) -> Request {
 
 /// `value certainty`, or `not-observable`, of one fact; `-` when it is not listed.
 fn fact(name: &str, request: &Request, evidence: &Evidence, ends: &[ConnectionFacts], passed: bool) -> String {
-    let all = effective(request, evidence, ends, passed, &|_| false);
+    let all = effective(request, evidence, ends, passed, &|_, _| None);
     all.into_iter().find(|f| f.fact == name).map_or_else(
         || "-".into(),
         |f| match (f.effective, f.certainty) {
@@ -253,18 +253,18 @@ fn version_group_transport_and_protocol() {
 fn the_more_certain_source_wins_and_the_other_is_named() {
     let told = ConnectionFacts { version: Some(0x0303), ..end(Side::Client, Certainty::Reported) };
     let request = Request { tls_version: Some(TlsVersion::V1_3), ..ask(TlsMode::Server) };
-    let all = effective(&request, &wire(tls13(&[53], &[900])), &[told], true, &|f| f == "tls_version");
+    let all = effective(&request, &wire(tls13(&[53], &[900])), &[told], true, &|f, _| (f == "tls_version").then(|| "cannot be chosen".into()));
     let version = all.iter().find(|f| f.fact == "tls_version").unwrap();
     assert_eq!(version.effective, Effective::Value("1.3".into()));
     assert_eq!(version.source, "server hello; but the client's end says 1.2 (reported)");
-    assert!(version.report_only && !version.differs());
-    assert!(!all.iter().any(|f| f.fact == "tls" && f.report_only));
+    assert!(version.report_only.is_some() && !version.differs());
+    assert!(!all.iter().any(|f| f.fact == "tls" && f.report_only.is_some()));
 }
 
 #[test]
 fn a_failed_connection_says_nothing_of_what_was_in_force() {
     let failed = WireReport { established: Some(false), closed_by: Some(Side::Client), ..tls13(&[], &[900]) };
     let request = Request { tls_version: Some(TlsVersion::V1_3), ..ask(TlsMode::Auto) };
-    let all = effective(&request, &wire(failed), &[], false, &|_| false);
+    let all = effective(&request, &wire(failed), &[], false, &|_, _| None);
     assert!(all.iter().all(|f| f.effective == Effective::NotObservable), "{all:?}");
 }

@@ -123,9 +123,9 @@ pub struct FactReading {
     pub certainty: Option<Certainty>,
     /// Where it was read, in a few words (`server hello`, `field 6`, `client's own end`).
     pub source: String,
-    /// `effective: report` was asked for this axis: a difference is shown but not red.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub report_only: bool,
+    /// The axis says `effective: report` of this difference: it is shown, with this reason, but not red.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_only: Option<String>,
 }
 
 impl FactReading {

@@ -246,7 +246,7 @@ fn judge_one<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Why
 }
 
 fn judge_pass<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Why<'a>) {
-    let red = |f: &&FactReading| f.differs() && !f.report_only;
+    let red = |f: &&FactReading| f.differs() && f.report_only.is_none();
     let differing: Vec<&FactReading> = seen.facts.iter().filter(red).collect();
     match expected {
         // A probe that passes without what was asked for confirms that it cannot be asked.

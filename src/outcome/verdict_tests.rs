@@ -51,7 +51,7 @@ fn fact(name: &str, asked: Option<&str>, got: Option<&str>) -> FactReading {
         effective: got.map_or(Effective::NotObservable, |g| Effective::Value(g.into())),
         certainty: got.map(|_| Certainty::Observed),
         source: "server hello".into(),
-        report_only: false,
+        report_only: None,
     }
 }
 
@@ -224,7 +224,7 @@ fn an_attempt_that_could_not_run_makes_nothing_flaky() {
 
 #[test]
 fn only_requested_and_required_facts_count() {
-    let softened = FactReading { report_only: true, ..fact("key", Some("p521"), Some("p384")) };
+    let softened = FactReading { report_only: Some("good enough".into()), ..fact("key", Some("p521"), Some("p384")) };
     let facts = vec![fact("group", None, Some("x25519")), fact("tls", Some("auto"), None), softened.clone()];
     assert_eq!(of(&Expected::Passed, &[passed(facts)]), Verdict::Passed);
     // A rule about a fact that is only reported still describes what is seen.
@@ -324,7 +324,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
     let phase = prop::option::of(prop::sample::select(Phase::ALL.to_vec()));
     let facts = prop::collection::vec(
         ("key|tls", prop::option::of("a|b"), prop::option::of("a|b"), any::<bool>()).prop_map(
-            |(f, asked, got, soft)| FactReading { report_only: soft, ..fact(&f, asked.as_deref(), got.as_deref()) },
+            |(f, asked, got, soft)| FactReading { report_only: soft.then(|| "why".into()), ..fact(&f, asked.as_deref(), got.as_deref()) },
         ),
         0..3,
     );
@@ -350,7 +350,7 @@ proptest! {
             let last = judged.deciding.expect("a pass rests on an attempt");
             prop_assert_eq!(last.ending, Ending::Passed);
             prop_assert!(last.checked > 0);
-            prop_assert!(!last.facts.iter().any(|f| f.differs() && !f.report_only));
+            prop_assert!(!last.facts.iter().any(|f| f.differs() && f.report_only.is_none()));
         }
         if judged.verdict == Verdict::Known {
             let by_rule = matches!(expected, Expected::Failed { .. } | Expected::NotEffective { .. });

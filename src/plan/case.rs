@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use crate::axis;
 use crate::axis::values::{Group, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
+use crate::filter::Expr;
 use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
 use super::capability::Missing;
 use super::condition::Index;
+use super::condition::Condition;
 use super::space::{DimValue, SCRIPT, Space};
 use super::{Plan, Why, why};
 
@@ -160,12 +162,19 @@ impl Plan {
         space.dim(axis).map_or(Affects::Server, |dim| space.dims[dim].affects)
     }
 
-    /// Whether a difference of a fact's effective value is red, by its name in the evidence.
+    /// The reason for which a difference of a fact is only reported, by the fact's name in the
+    /// evidence and the value that was in force; `None` where a difference is red.
     #[must_use]
-    pub fn effective_policy(&self, case: &Case, fact: &str) -> EffectivePolicy {
+    pub fn softened(&self, case: &Case, fact: &str, effective: &str) -> Option<String> {
         let records = |axis: &&Axis| axis::find(&axis.name).and_then(|def| def.fact).unwrap_or(&axis.name) == fact;
-        let axis = self.block(case).axes.iter().find(records);
-        axis.map_or(EffectivePolicy::Require, |axis| axis.effective.clone())
+        let axis = self.block(case).axes.iter().find(records)?;
+        let EffectivePolicy::Report { reason, when, only } = &axis.effective else { return None };
+        let holds = |when: &Arc<Expr>| {
+            let space = self.space(case);
+            Condition::Expr(Arc::clone(when)).compile(space).holds(space, &case.row)
+        };
+        let meant = only.is_empty() || only.iter().any(|value| value == effective);
+        (meant && when.as_ref().is_none_or(holds)).then(|| reason.clone())
     }
 
     /// What it asks of the connection.

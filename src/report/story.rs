@@ -178,7 +178,7 @@ impl Teller {
         for fact in seen.facts.iter().filter(|fact| fact.differs()) {
             let (Some(asked), Effective::Value(got)) = (&fact.requested, &fact.effective) else { continue };
             let known = fact.certainty.map_or("", |certainty| certainty.name());
-            let soft = if fact.report_only { "; only reported" } else { "" };
+            let soft = fact.report_only.as_ref().map_or_else(String::new, |why| format!("; only reported: {why}"));
             let text = format!("{}: asked for {asked}, got {got} ({known}, {}{soft})", fact.fact, fact.source);
             self.quote("effective", &text);
         }

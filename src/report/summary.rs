@@ -229,8 +229,10 @@ impl Summary {
                 }
                 self.retried += u64::from(record.counted().count() > 1);
                 for fact in judged.deciding.iter().flat_map(|seen| &seen.facts).filter(|f| f.requested.is_some()) {
-                    if fact.differs() {
-                        tally(&mut self.only_reported, &fact.fact);
+                    if let (Some(asked), Effective::Value(got), Some(why)) =
+                        (&fact.requested, &fact.effective, fact.report_only.as_ref().filter(|_| fact.differs()))
+                    {
+                        tally(&mut self.only_reported, &format!("{}: asked for {asked}, got {got}: {why}", fact.fact));
                     } else if fact.effective == Effective::NotObservable {
                         tally(&mut self.not_observable, &fact.fact);
                     }

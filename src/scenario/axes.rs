@@ -63,7 +63,7 @@ pub(super) fn axis(sink: &mut Sink, pending: &mut Pending, subject: &Subject<'_>
             }
         }
         if let Some(node) = fields.get(sink, "effective") {
-            effective = policy(sink, node);
+            effective = policy(sink, pending, node);
         }
     }
     let values = values(sink, subject, name, def, values_node);
@@ -114,15 +114,21 @@ fn own_condition(def: &AxisDef, span: Span) -> Option<Arc<filter::Expr>> {
     filter::parse_at(span, def.applies?).ok().map(Arc::new)
 }
 
-fn policy(sink: &mut Sink, node: &Node) -> EffectivePolicy {
+fn policy(sink: &mut Sink, pending: &mut Pending, node: &Node) -> EffectivePolicy {
     if !matches!(node.kind, Kind::Map(_)) {
         sink.word(node, "`effective`", &["require"]);
         return EffectivePolicy::Require;
     }
     let Some(fields) = sink.fields::<schema::EffectiveReport>(node) else { return EffectivePolicy::Require };
     let reason = fields.require(sink, "report", "say why a difference is good enough: `effective: { report: REASON }`");
+    let when = fields.get(sink, "when").and_then(|node| pending.read(sink, node, "`when`", true));
+    let only = fields.get(sink, "only").and_then(|node| sink.texts(node, "`only`", true)).unwrap_or_default();
     match reason.and_then(|node| sink.text(node, "`report`")) {
-        Some(reason) => EffectivePolicy::Report { reason: reason.value },
+        Some(reason) => EffectivePolicy::Report {
+            reason: reason.value,
+            when,
+            only: only.into_iter().map(|value| value.value).collect(),
+        },
         None => EffectivePolicy::Require,
     }
 }

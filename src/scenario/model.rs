@@ -306,7 +306,7 @@ pub enum Affects {
 }
 
 /// `effective:` of an axis.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum EffectivePolicy {
     /// A difference is `not-effective`.
     Require,
@@ -314,6 +314,10 @@ pub enum EffectivePolicy {
     Report {
         /// Why that is good enough.
         reason: String,
+        /// Only for cases where this holds; for all when absent.
+        when: Option<Arc<Expr>>,
+        /// Only for these effective values; for any when empty.
+        only: Vec<String>,
     },
 }
 

@@ -107,7 +107,7 @@ impl Page {
             );
         }
         for (fact, n) in &summary.only_reported {
-            let text = format!("{fact} was not as asked for in {}, which is only reported", count(*n, "passed case"));
+            let text = format!("{}, {}", count(*n, "passed case"), one_line(fact, 500));
             self.line(Tone::Warn, "REPORTED", &text);
         }
         for (fact, n) in &summary.not_observable {

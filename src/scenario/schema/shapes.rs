@@ -265,6 +265,10 @@ shape! {
     EffectiveReport is "an effective policy" {
         /// Why that is good enough.
         report: Text,
+        /// Only for cases where this expression holds.
+        when: Option<Text>,
+        /// Only for these effective values; any other difference stays red.
+        only: Option<Vec<Text>>,
     }
 }
 
