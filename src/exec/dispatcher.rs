@@ -1,10 +1,13 @@
 //! Admits cases, owns the counts and the cancellation. Cases whose peers are still being built wait
 //! aside while others run. Everything that reporters learn goes out as events from here.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -52,7 +55,7 @@ impl Dispatcher {
     pub(super) async fn run(mut self, mut cases: impl Iterator<Item = Case>) -> Totals {
         let mut totals = Totals::default();
         let mut waiting: VecDeque<Case> = VecDeque::new();
-        let mut running: JoinSet<CaseRecord> = JoinSet::new();
+        let mut running: Running = JoinSet::new();
         let mut ready = self.run.peers.changed();
         let mut exhausted = false;
         loop {
@@ -61,8 +64,8 @@ impl Dispatcher {
                 break;
             }
             if self.run.settings.fail_fast.is_some_and(|limit| totals.red >= limit) {
-                totals.interrupted = true;
-                break;
+                self.leave_out(waiting, cases, &mut running, &mut totals).await;
+                return totals;
             }
             // Admit as long as there is room: first those whose peers have become ready.
             let mut progressed = true;
@@ -109,7 +112,7 @@ impl Dispatcher {
         !finished.is_empty() && finished.contains(&self.run.plan.key(case))
     }
 
-    async fn admit(&self, case: Case, running: &mut JoinSet<CaseRecord>, totals: &mut Totals) {
+    async fn admit(&self, case: Case, running: &mut Running, totals: &mut Totals) {
         let run = &self.run;
         let job = match Job::new(run, case) {
             Ok(job) => job,
@@ -139,18 +142,44 @@ impl Dispatcher {
         let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
         let _ = self.events.send(started).await;
         let run = Arc::clone(run);
-        running.spawn(async move { case::execute(&run, &job).await });
+        running.spawn(async move {
+            // A bug of the engine in one case is that case's error and nobody else's.
+            let panicked = job.record(&run, Instant::now());
+            let case = AssertUnwindSafe(case::execute(&run, &job)).catch_unwind();
+            case.await.unwrap_or_else(|panic| crashed(panicked, &panic))
+        });
     }
 
     async fn finish(&self, done: Result<CaseRecord, tokio::task::JoinError>, totals: &mut Totals) {
-        match done {
-            Ok(record) => self.record(record, totals).await,
-            // A panic in the engine: said aloud, and the case has no record, so that it is run again.
-            Err(error) => {
-                totals.red += 1;
-                let text = format!("the engine failed in a case, which is not counted: {error}");
-                let _ = self.events.send(RunEvent::Note { text, place: None }).await;
+        // Only a cancelled case has no record.
+        if let Ok(record) = done {
+            self.record(record, totals).await;
+        }
+    }
+
+    /// After enough red cases: what runs may end, the rest is said to be left out.
+    async fn leave_out(
+        &self,
+        waiting: VecDeque<Case>,
+        cases: impl Iterator<Item = Case>,
+        running: &mut Running,
+        totals: &mut Totals,
+    ) {
+        while let Some(done) = running.join_next().await {
+            self.finish(done, totals).await;
+        }
+        for case in waiting.into_iter().chain(cases) {
+            if *self.stop.borrow() > Stop::No {
+                totals.interrupted = true;
+                return;
             }
+            if self.is_finished(&case) {
+                continue;
+            }
+            let (Ok(job) | Err((job, _))) = Job::new(&self.run, case).map(Box::new);
+            let mut record = job.record(&self.run, Instant::now());
+            record.not_run = Some(format!("left out by --fail-fast after {} red cases", totals.red));
+            self.record(record, totals).await;
         }
     }
 
@@ -161,6 +190,17 @@ impl Dispatcher {
         }
         let _ = self.events.send(RunEvent::CaseFinished(Box::new(record))).await;
     }
+}
+
+type Running = JoinSet<CaseRecord>;
+
+/// The record of a case in which the engine itself failed.
+fn crashed(mut record: CaseRecord, panic: &Box<dyn Any + Send>) -> CaseRecord {
+    let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = format!("the engine failed in this case: {}; please report it", said.unwrap_or_default());
+    let cause = Cause { code: "engine.failed".into(), certainty: Certainty::Observed, text };
+    record.attempts.push(case::could_not_run(Phase::Teardown, cause));
+    record
 }
 
 impl Job {

@@ -80,6 +80,15 @@ pub enum EngineError {
     Spawner(std::io::Error),
 }
 
+/// What the plans of one run share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    started: Instant,
+    scratch: &'a Arc<Scratch>,
+    spawner: &'a Spawner,
+    builder: &'a Arc<Builder>,
+}
+
 impl Engine {
     /// Runs everything to its end, or as far as it is let.
     ///
@@ -90,12 +99,13 @@ impl Engine {
         let scratch = Arc::new(Scratch::new().map_err(EngineError::Scratch)?);
         let marker = scratch.path().to_string_lossy().into_owned();
         let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?;
+        let builder = Arc::new(Builder::new(self.cache.clone(), self.settings.rebuild, spawner.clone()));
         let mut totals = Totals::default();
         let mut folders = 0;
         for (plan, selection) in &self.plans {
             let authority = Authority::new(Some(scratch.path())).map_err(EngineError::Authority)?;
             let hub = Hub::bind(scratch.path()).map_err(EngineError::Hub)?;
-            let run = self.context(plan, started, &scratch, &spawner, authority, hub, folders);
+            let run = self.context(plan, Shared { started, scratch: &scratch, spawner: &spawner, builder: &builder }, authority, hub, folders);
             let dispatcher =
                 Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
             let of_plan = dispatcher.run(plan.cases(selection)).await;
@@ -111,17 +121,15 @@ impl Engine {
         Ok(totals)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "called once; each part is made by the run, not by a plan")]
     fn context(
         &self,
         plan: &Arc<Plan>,
-        started: Instant,
-        scratch: &Arc<Scratch>,
-        spawner: &Spawner,
+        shared: Shared<'_>,
         authority: Authority,
         hub: Hub,
         folders: u64,
     ) -> Arc<RunContext> {
+        let Shared { started, scratch, spawner, builder } = shared;
         let settings = self.settings.clone();
         let scenario = plan.scenario();
         let idle = IDLE_KEPT.max(2 * settings.jobs);
@@ -135,7 +143,7 @@ impl Engine {
         Arc::new(RunContext {
             peers: Peers::new(PeersParts {
                 plan: Arc::clone(plan),
-                builder: Arc::new(Builder::new(self.cache.clone(), settings.rebuild, spawner.clone())),
+                builder: Arc::clone(builder),
                 spawner: spawner.clone(),
                 events: self.events.clone(),
                 builtin_client: Arc::new(BuiltinClient::new(PluginSpawner(spawner.clone()))),

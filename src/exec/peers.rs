@@ -176,6 +176,9 @@ impl Peers {
         tokio::spawn(async move {
             let state = match build(&builder, &peer, &events).await {
                 Ok(built) => {
+                    for text in built.notes {
+                        let _ = events.send(RunEvent::Note { text, place: None }).await;
+                    }
                     let versions = built.versions.clone();
                     let event = RunEvent::PeerVersions { peer: peer.name.clone(), versions: versions.clone() };
                     let _ = events.send(event).await;
