@@ -209,7 +209,7 @@ async fn lease(
         service: &job.service,
         transport: job.request.transport,
         tls: specs.clone(),
-        context: run.command_context(job, &specs, &folder),
+        context: if launch == Launch::Plugin { run.command_context(job, &specs, &folder) } else { Map::new() },
         folder,
         start: timeouts.start,
         grace: timeouts.grace,
@@ -219,10 +219,12 @@ async fn lease(
         lane_key = run.unique(lane_key);
     }
     let start = async || -> Result<Lane, Box<StartFailure>> {
-        let _permit = run.starts.acquire().await;
-        let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
         match launch {
-            Launch::Plugin => lane::launch(run, request(folder)).await.map_err(Box::new),
+            Launch::Plugin => {
+                let _permit = run.starts.acquire().await;
+                let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
+                lane::launch(run, request(folder)).await.map_err(Box::new)
+            }
             Launch::Direct => {
                 let mut server_key = run.server_key(job);
                 if alone {
@@ -231,6 +233,7 @@ async fn lease(
                 let server = run
                     .servers
                     .lease(&server_key, async || {
+                        let _permit = run.starts.acquire().await;
                         let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
                         lane::serve(run, &request(folder)).await.map_err(Box::new)
                     })
@@ -242,7 +245,7 @@ async fn lease(
                         return Err(failure);
                     }
                 };
-                let lane = lane::connect(run, request(folder), Arc::clone(server.value())).await;
+                let lane = lane::connect(run, request(PathBuf::new()), Arc::clone(server.value())).await;
                 if alone {
                     run.servers.forget(&server_key);
                 }

@@ -91,8 +91,9 @@ pub(super) struct LaneRequest<'a> {
     pub(super) service: &'a str,
     pub(super) transport: Option<Transport>,
     pub(super) tls: SideSpecs,
-    /// Templates of commands see these: `transport`, `tls`, `key`, …
+    /// What templates of commands see.
     pub(super) context: serde_json::Map<String, serde_json::Value>,
+    /// For its sockets and storage; none for a lane that only dials.
     pub(super) folder: PathBuf,
     pub(super) start: Duration,
     pub(super) grace: Duration,
@@ -177,7 +178,11 @@ pub(super) async fn connect(
     let mut target = server.target.clone();
     let both_ours = run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
     if !both_ours {
-        match relay(&target, &request.folder).await {
+        let relayed = match run.fresh_folder() {
+            Ok(folder) => relay(&target, &folder).await,
+            Err(e) => Err(e),
+        };
+        match relayed {
             Ok((relay, address)) => {
                 target = address;
                 senses.look_through(relay);
