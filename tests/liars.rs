@@ -74,7 +74,7 @@ fn plaintext_is_never_taken_for_tls() {
         return;
     }
     let place = Place::new();
-    let text = scenario("ignores-tls", "tls: [auto]")
+    let text = scenario("ignores-tls", "transport: [tcp], tls: [auto]")
         .replace("peers:\n", &format!("include: [{ROOT}/scenarios/peers/kv.yaml]\npeers:\n"))
         .replace("  rust: { builtin: {} }\n", "")
         .replace("client: [rust]", "client: [python]");
