@@ -78,7 +78,7 @@ pub enum RunEvent {
     },
     /// Last line of a run that came to its end, interrupted or not.
     RunFinished {
-        /// Ctrl-C, SIGTERM or fail-fast stopped it.
+        /// Ctrl-C or SIGTERM stopped it.
         interrupted: bool,
         /// Milliseconds.
         elapsed_ms: u64,

@@ -29,6 +29,13 @@ pub(super) fn home() -> PathBuf {
     std::env::var_os("SOUPSCEN_HOME").filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(HOME), PathBuf::from)
 }
 
+/// Where builds of peers are kept: `SOUPSCEN_CACHE`, so that several homes can share them, or
+/// `builds` of the home.
+fn builds() -> PathBuf {
+    let given = std::env::var_os("SOUPSCEN_CACHE").filter(|v| !v.is_empty());
+    given.map_or_else(|| home().join("builds"), PathBuf::from)
+}
+
 /// Runs the command under a guard.
 pub(super) fn main(args: RunArgs, printer: &Printer) -> ExitCode {
     guard::run_guarded(|| run(args, printer))
@@ -70,6 +77,18 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         printer.error("no case is selected; `soupscen plan` lists the cases of a scenario");
         return ExitCode::from(exit::NOTHING);
     }
+    let options = ReportOptions {
+        junit: args.outputs.junit.clone(),
+        json: args.outputs.json.clone(),
+        github: args.outputs.github,
+        verbose: args.verbose,
+        colour: printer.colour_stdout(),
+    };
+    // Before anything is written: a run that cannot be reported leaves no folder behind.
+    if let Err(errors) = report::check_places(&options) {
+        errors.iter().for_each(|error| printer.error(&error.to_string()));
+        return ExitCode::from(exit::INVALID);
+    }
     let journal = match open_journal(&args, &selected, cases, &runs, resumed) {
         Ok(journal) => journal,
         Err(error) => return invalid(printer, &error.to_string()),
@@ -79,17 +98,6 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
     };
-    let options = ReportOptions {
-        junit: args.outputs.junit.clone(),
-        json: args.outputs.json.clone(),
-        github: args.outputs.github,
-        verbose: args.verbose,
-        colour: printer.colour_stdout(),
-    };
-    if let Err(errors) = report::check_places(&options) {
-        errors.iter().for_each(|error| printer.error(&error.to_string()));
-        return ExitCode::from(exit::INVALID);
-    }
     let status = runtime.block_on(drive(selected, settings, journal, options, printer));
     // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
     runtime.shutdown_background();
@@ -203,7 +211,7 @@ async fn drive(
         }
     };
     let signals = tokio::spawn(watch_signals(stop_tx));
-    let engine = Engine { plans, settings, cache: home().join("builds"), events: events.clone(), stop };
+    let engine = Engine { plans, settings, cache: builds(), events: events.clone(), stop };
     let ended = engine.run().await;
     signals.abort();
     let totals = match ended {

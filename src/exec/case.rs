@@ -21,6 +21,9 @@ use crate::outcome::{Cause, Certainty, Effective, Ending, Expected, Observation,
 use crate::plan::Case;
 use crate::scenario::model::{Isolation, Script};
 
+/// A start that takes longer gives its place to the next one.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Everything about a case that does not change between attempts.
 pub(super) struct Job {
     pub(super) case: Case,
@@ -96,6 +99,12 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
             return (could_not_run(Phase::Build, cause), false);
         }
     };
+    // So are drivers: one serves many cases.
+    let launch = job.request.launch.unwrap_or(Launch::Direct);
+    if let Err(error) = run.peers.warm(&job.client, &job.server, launch).await {
+        let end = End::NoLane(Box::new(run.no_driver(job, error).await), false);
+        return (conclude(run, job, end, Transcript::default(), None, Duration::ZERO).await, false);
+    }
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();
@@ -221,9 +230,8 @@ async fn lease(
     let start = async || -> Result<Lane, Box<StartFailure>> {
         match launch {
             Launch::Plugin => {
-                let _permit = run.starts.acquire().await;
                 let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
-                lane::launch(run, request(folder)).await.map_err(Box::new)
+                in_turn(run, lane::launch(run, request(folder))).await.map_err(Box::new)
             }
             Launch::Direct => {
                 let mut server_key = run.server_key(job);
@@ -233,9 +241,8 @@ async fn lease(
                 let server = run
                     .servers
                     .lease(&server_key, async || {
-                        let _permit = run.starts.acquire().await;
                         let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
-                        lane::serve(run, &request(folder)).await.map_err(Box::new)
+                        in_turn(run, lane::serve(run, &request(folder))).await.map_err(Box::new)
                     })
                     .await;
                 let server = match server {
@@ -260,6 +267,19 @@ async fn lease(
     leased
 }
 
+/// Takes a start's place for work on a processor. A start that waits rather than works gives it up.
+async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
+    let permit = run.starts.acquire().await;
+    let mut start = std::pin::pin!(start);
+    match tokio::time::timeout(START_PATIENCE, &mut start).await {
+        Ok(started) => started,
+        Err(_) => {
+            drop(permit);
+            start.await
+        }
+    }
+}
+
 /// From how it ended to what is recorded.
 async fn conclude(
     run: &RunContext,
@@ -277,7 +297,7 @@ async fn conclude(
     let passed = matches!(end, End::Passed);
     let ran_out = match &end {
         End::Timeout(_) => Some(RanOut {
-            phase: Phase::Rpc,
+            phase: if lane.is_some() { Phase::Rpc } else { Phase::Connect },
             waiting_for: "case".into(),
             budget_ms: u64::try_from(run.plan.scenario().timeouts.case.as_millis()).unwrap_or(u64::MAX),
         }),
@@ -286,7 +306,7 @@ async fn conclude(
     let evidence = match (&end, lane) {
         (End::NoLane(failure, _), _) => (*failure.evidence).clone(),
         (_, Some(lane)) => lane.senses.evidence(reported, ran_out),
-        _ => Evidence::default(),
+        _ => Evidence { timeout: ran_out, ..Evidence::default() },
     };
     let ends: Vec<_> = lane
         .iter()
@@ -339,10 +359,9 @@ async fn conclude(
         End::Failed(failure) => apply(&mut observation, diagnose::diagnose(&evidence), failure.timed_out),
         End::Certain(diagnosis) => apply(&mut observation, (**diagnosis).clone(), false),
         End::Timeout(text) => {
-            let mut evidence = evidence.clone();
-            let reported = Reported { phase: None, error: text.clone(), native: None, status: None, cause: None };
-            evidence.client.get_or_insert(reported);
+            // Our own words are no evidence, so they are only added to what is said.
             apply(&mut observation, diagnose::diagnose(&evidence), true);
+            observation.texts.push(text.clone());
         }
         End::NoLane(failure, _) => match (&failure.error, &failure.certain) {
             (Some(error), _) if error.harness || error.refused => {

@@ -94,6 +94,20 @@ impl RunContext {
         }
     }
 
+    /// A case whose driver is not to be had.
+    pub(super) async fn no_driver(&self, job: &Job, error: PeerError) -> StartFailure {
+        StartFailure {
+            evidence: Box::default(),
+            certain: None,
+            error: Some(error),
+            commands: vec![
+                self.peers.command(&job.client, Side::Client),
+                self.peers.command(&job.server, Side::Server),
+            ],
+            output: self.peers.outputs(&job.client, &job.server).await,
+        }
+    }
+
     /// What a case's connection depends on.
     pub(super) fn lane_key(&self, job: &Job) -> LaneKey {
         self.key(job, Affects::Connection)

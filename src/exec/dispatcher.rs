@@ -51,9 +51,8 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Runs all cases to their end, or as far as it is let.
-    pub(super) async fn run(mut self, mut cases: impl Iterator<Item = Case>) -> Totals {
-        let mut totals = Totals::default();
+    /// Runs all cases to their end, or as far as it is let; `totals` are those of the plans before.
+    pub(super) async fn run(mut self, mut cases: impl Iterator<Item = Case>, mut totals: Totals) -> Totals {
         let mut waiting: VecDeque<Case> = VecDeque::new();
         let mut running: Running = JoinSet::new();
         let mut ready = self.run.peers.changed();
@@ -159,15 +158,19 @@ impl Dispatcher {
 
     /// After enough red cases: what runs may end, the rest is said to be left out.
     async fn leave_out(
-        &self,
+        &mut self,
         waiting: VecDeque<Case>,
         cases: impl Iterator<Item = Case>,
         running: &mut Running,
         totals: &mut Totals,
     ) {
-        while let Some(done) = running.join_next().await {
-            self.finish(done, totals).await;
+        while !running.is_empty() && *self.stop.borrow() == Stop::No {
+            tokio::select! {
+                Some(done) = running.join_next() => self.finish(done, totals).await,
+                _ = self.stop.changed() => {}
+            }
         }
+        running.shutdown().await;
         for case in waiting.into_iter().chain(cases) {
             if *self.stop.borrow() > Stop::No {
                 totals.interrupted = true;

@@ -108,10 +108,7 @@ impl Engine {
             let run = self.context(plan, Shared { started, scratch: &scratch, spawner: &spawner, builder: &builder }, authority, hub, folders);
             let dispatcher =
                 Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
-            let of_plan = dispatcher.run(plan.cases(selection)).await;
-            totals.finished += of_plan.finished;
-            totals.red += of_plan.red;
-            totals.interrupted |= of_plan.interrupted;
+            totals = dispatcher.run(plan.cases(selection), totals).await;
             self.take_down(&run).await;
             folders = run.folders.load(std::sync::atomic::Ordering::Relaxed);
             if totals.interrupted {

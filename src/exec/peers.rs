@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::lane::LaneRequest;
 use super::programs::start_driver;
+use crate::axis::values::Launch;
 use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
@@ -242,8 +243,24 @@ impl Peers {
                         })
                     }),
                 )
+                .ready_within(self.plan.scenario().timeouts.start)
             })
             .clone()
+    }
+
+    /// Has the drivers of a case up: they serve many, so that no case pays for their start.
+    pub(super) async fn warm(&self, client: &str, server: &str, launch: Launch) -> Result<(), PeerError> {
+        let peer = self.peer(client)?;
+        if let Some(ClientWay::Driver(command)) = peer.client.as_ref().map(|role| &role.way) {
+            self.driver(peer, Side::Client, command).warm().await?;
+        }
+        let peer = self.peer(server)?;
+        if let (Launch::Direct, Some(DirectWay::Driver(command))) =
+            (launch, peer.server.as_ref().and_then(|role| role.direct.as_ref()))
+        {
+            self.driver(peer, Side::Server, command).warm().await?;
+        }
+        Ok(())
     }
 
     /// The client role of a peer.

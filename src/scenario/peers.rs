@@ -218,7 +218,8 @@ fn inline(
         server,
         build: fields.get(sink, "build").and_then(|node| build(sink, context, node)),
         versions: fields.get(sink, "versions").map(|node| versions(sink, context, node)).unwrap_or_default(),
-        folder: folder.to_path_buf(),
+        // A file named without a folder is in the working directory; programs cannot be started in ``.
+        folder: if folder.as_os_str().is_empty() { Path::new(".").into() } else { folder.to_path_buf() },
     }
 }
 

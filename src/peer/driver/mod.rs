@@ -5,13 +5,14 @@ mod link;
 pub mod message;
 mod roles;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::link::{Link, LinkError, Slot};
 use self::message::{CONTRACT, Reply, Request};
@@ -23,8 +24,10 @@ use crate::outcome::{Cause, Certainty, Phase};
 pub const DRIVER_SLACK: Duration = Duration::from_millis(500);
 /// What a driver may take to end after `bye`.
 const BYE_WITHIN: Duration = Duration::from_secs(2);
-/// Budget for the answer to `hello`, beside the peer's own start budget.
+/// Budget for the answer to `hello`, unless told otherwise.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// A driver that could not be started so often in a row is not started again in this run.
+const START_ATTEMPTS: u64 = 2;
 
 /// A started driver program.
 pub struct Started {
@@ -54,9 +57,14 @@ pub type Start = Arc<dyn Fn() -> BoxFuture<'static, Result<Started, String>> + S
 pub struct Driver {
     name: Arc<str>,
     start: Start,
-    running: Arc<Mutex<Option<Arc<Running>>>>,
+    hello_within: Duration,
+    running: Arc<Mutex<Option<Starting>>>,
     starts: Arc<AtomicU64>,
+    failed_starts: Arc<AtomicU64>,
 }
+
+/// A start that everyone who needs the driver waits for; it goes on when one of them gives up.
+type Starting = Shared<BoxFuture<'static, Result<Arc<Running>, PeerError>>>;
 
 struct Running {
     link: Link,
@@ -73,12 +81,26 @@ impl Driver {
     /// A driver that is started on first use. `name` is used in messages (`client go`).
     #[must_use]
     pub fn new(name: &str, start: Start) -> Self {
-        Self { name: name.into(), start, running: Arc::default(), starts: Arc::default() }
+        Self {
+            name: name.into(),
+            start,
+            hello_within: HELLO_WITHIN,
+            running: Arc::default(),
+            starts: Arc::default(),
+            failed_starts: Arc::default(),
+        }
+    }
+
+    /// The same with another budget for the answer to `hello`.
+    #[must_use]
+    pub fn ready_within(self, hello_within: Duration) -> Self {
+        Self { hello_within, ..self }
     }
 
     /// What the running process wrote to stderr, if there is one.
     pub async fn stderr(&self) -> String {
-        self.running.lock().await.as_ref().map(|r| r.process.stderr()).unwrap_or_default()
+        let running = self.slot().as_ref().and_then(|starting| starting.peek().and_then(|r| r.as_ref().ok().cloned()));
+        running.map(|running| running.process.stderr()).unwrap_or_default()
     }
 
     /// Starts the process if it is not up, and waits for its `hello`.
@@ -91,40 +113,82 @@ impl Driver {
 
     /// Asks the process to end, and ends it if it has not within the contract's 2 s.
     pub async fn end(&self) {
-        let Some(running) = self.running.lock().await.take() else { return };
+        let Some(starting) = self.slot().take() else { return };
+        // One that is not up yet is given up.
+        let Some(Ok(running)) = starting.peek() else { return };
         if running.link.send(&Request::Bye {}).await.is_ok() {
             let _ = tokio::time::timeout(BYE_WITHIN, running.link.ended()).await;
         }
     }
 
     async fn running(&self) -> Result<Arc<Running>, PeerError> {
-        let mut slot = self.running.lock().await;
-        if let Some(running) = slot.as_ref().filter(|r| !r.link.is_broken()) {
-            return Ok(Arc::clone(running));
+        let starting = {
+            let mut slot = self.slot();
+            match slot.as_ref().filter(|starting| self.is_good(starting)) {
+                Some(starting) => starting.clone(),
+                None => slot.insert(self.begin()).clone(),
+            }
+        };
+        starting.await
+    }
+
+    /// Whether a start is to be waited for, or used, rather than begun anew.
+    fn is_good(&self, starting: &Starting) -> bool {
+        match starting.peek() {
+            None => true,
+            Some(Ok(running)) => !running.link.is_broken(),
+            Some(Err(_)) => self.failed_starts.load(Ordering::Relaxed) >= START_ATTEMPTS,
         }
-        *slot = None;
+    }
+
+    /// Starts the program in the background: a case that gives up waiting ends no start that others
+    /// wait for too.
+    fn begin(&self) -> Starting {
+        let driver = self.clone();
+        // The slot keeps the start, so the start must not keep the slot.
+        let driver = Self { running: Arc::default(), ..driver };
+        let task = AbortOnDropHandle::new(tokio::spawn({
+            let driver = driver.clone();
+            async move { driver.start_once().await }
+        }));
+        async move {
+            let started = task.await.unwrap_or_else(|e| Err(driver.harness("driver.start", &e.to_string())));
+            match &started {
+                Ok(_) => driver.failed_starts.store(0, Ordering::Relaxed),
+                Err(_) => drop(driver.failed_starts.fetch_add(1, Ordering::Relaxed)),
+            }
+            started
+        }
+        .boxed()
+        .shared()
+    }
+
+    async fn start_once(&self) -> Result<Arc<Running>, PeerError> {
         let started = (self.start)().await.map_err(|e| self.harness("driver.start", &e))?;
         let running =
             Arc::new(Running { link: Link::start(started.stdin, started.stdout), process: started.process });
         self.starts.fetch_add(1, Ordering::Relaxed);
         self.greet(&running).await?;
-        *slot = Some(Arc::clone(&running));
         Ok(running)
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Starting>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn greet(&self, running: &Running) -> Result<(), PeerError> {
         let probe = format!("soupscen.probe.{:08x}", rand_u32());
         let hello = Request::Hello {
             contracts: vec![CONTRACT],
-            deadline_ms: millis(HELLO_WITHIN),
+            deadline_ms: millis(self.hello_within),
             probe: probe.clone(),
         };
-        let answer = tokio::time::timeout(HELLO_WITHIN + DRIVER_SLACK, running.link.ask(Slot::Hello, &hello)).await;
+        let answer = tokio::time::timeout(self.hello_within + DRIVER_SLACK, running.link.ask(Slot::Hello, &hello)).await;
         let reply = match answer {
             Err(_) => {
                 return Err(self.harness(
                     "driver.silent",
-                    &format!("no answer to `hello` within {HELLO_WITHIN:?}; {}", running.process.account()),
+                    &format!("no answer to `hello` within {:?}; {}", self.hello_within, running.process.account()),
                 ));
             }
             Ok(Err(e)) => {
@@ -183,9 +247,12 @@ impl Driver {
     /// The driver let a deadline pass by more than its slack: it is ended, so that the next request
     /// gets a fresh one.
     async fn overdue(&self, running: &Arc<Running>, what: &str, within: Duration) -> PeerError {
-        let mut slot = self.running.lock().await;
-        if slot.as_ref().is_some_and(|r| Arc::ptr_eq(r, running)) {
-            *slot = None;
+        {
+            let mut slot = self.slot();
+            let current = slot.as_ref().and_then(Shared::peek);
+            if matches!(current, Some(Ok(current)) if Arc::ptr_eq(current, running)) {
+                *slot = None;
+            }
         }
         running.process.kill();
         self.harness(

@@ -144,6 +144,9 @@ impl Page {
             let left = summary.selected.saturating_sub(summary.finished);
             let text = format!("stopped before its end: {} did not come to a verdict", count(left, "case"));
             self.line(Tone::Bad, "INTERRUPTED", &text);
+            if let Some(header) = &summary.header {
+                self.more(&format!("go on with: soupscen run --resume {}", header.run));
+            }
         }
         let red = summary.red_count();
         let (tone, word) = match (red, summary.executed) {
