@@ -1,7 +1,7 @@
 //! `peers`: implementations under test, inline or from a peer file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -218,7 +218,8 @@ fn inline(
         server,
         build: fields.get(sink, "build").and_then(|node| build(sink, context, node)),
         versions: fields.get(sink, "versions").map(|node| versions(sink, context, node)).unwrap_or_default(),
-        folder: folder.to_path_buf(),
+        // Commands start there, and an empty path is no folder to start from.
+        folder: if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() },
     }
 }
 
