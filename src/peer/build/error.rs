@@ -7,7 +7,7 @@ use crate::process::SpawnError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// A tool is not there.
-    #[error("peer `{peer}` needs `{tool}` for `{command}`, and it is not on PATH; {install}")]
+    #[error("peer `{peer}` needs `{tool}` for `{command}`, and it is not on PATH; to get it: {install}")]
     MissingTool {
         /// Which peer.
         peer: String,

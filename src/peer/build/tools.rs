@@ -8,7 +8,7 @@ use crate::process::{Inherit, Program};
 use crate::scenario::model;
 
 /// What is said of a tool that the scenario does not tell how to get.
-pub(super) const UNDECLARED: &str = "install it, and declare under `tools` how others get it";
+pub(super) const UNDECLARED: &str = "nothing here says how; `tools: { NAME: { install: … } }` in the build would";
 
 /// A tool that was found.
 pub(super) struct ToolVersion {
