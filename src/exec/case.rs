@@ -211,6 +211,7 @@ async fn lease(
         tls: specs.clone(),
         context: run.command_context(job, &specs, &folder),
         folder,
+        host: run.plan.host_changes(&job.case),
         start: timeouts.start,
         grace: timeouts.grace,
     };
