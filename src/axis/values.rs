@@ -1,6 +1,8 @@
 //! The typed values of the built-in axes, as the layers below `plan` use them. Names and aliases
 //! are in the axis table; these are what a name resolves to.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -178,4 +180,24 @@ pub struct TlsFiles {
     pub cert: Option<std::path::PathBuf>,
     /// Its private key.
     pub key: Option<std::path::PathBuf>,
+}
+
+/// What a value of a user's axis changes about the plugin host of a case, whatever host that is:
+/// how a sound host is made a broken one without a word in its code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostChanges {
+    /// Variables on their way from the host to its plugin: set over the host's, or taken away.
+    pub env: BTreeMap<String, Option<String>>,
+    /// Application protocol versions that the host is told to speak, in place of 1.
+    pub protocol_versions: Option<Vec<u32>>,
+}
+
+impl HostChanges {
+    /// Adds those of another axis; where both say something the later one holds.
+    pub fn extend(&mut self, other: &Self) {
+        self.env.extend(other.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        if other.protocol_versions.is_some() {
+            self.protocol_versions.clone_from(&other.protocol_versions);
+        }
+    }
 }

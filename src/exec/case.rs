@@ -220,6 +220,7 @@ async fn lease(
         tls: specs.clone(),
         context: if launch == Launch::Plugin { run.command_context(job, &specs, &folder) } else { Map::new() },
         folder,
+        host: run.plan.host_changes(&job.case),
         start: timeouts.start,
         grace: timeouts.grace,
     };

@@ -8,23 +8,30 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::axis::values::Transport;
+use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
-use crate::handshake::{self, Line};
-use crate::outcome::diagnose::Diagnosis;
+use crate::handshake;
+use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::Phase;
-use crate::outcome::evidence::{Evidence, RanOut, Side};
+use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
-use crate::process::hub::{ShimEvent, ShimEvents, Ticket, TicketSpec, process_report};
+use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
 use super::context::RunContext;
 use super::senses::Senses;
 use super::tls::SideSpecs;
 
-/// How long a host may still say its own word on a failure that is certain already.
-pub(super) const LAST_WORD: Duration = Duration::from_millis(150);
-/// App protocol versions that hosts of this engine speak.
+/// How long a host may still say its own word on a failure that is certain already. It decides
+/// nothing any more, and most say it within 5 ms.
+pub(super) const LAST_WORD: Duration = Duration::from_millis(60);
+/// How long the end of a plugin that its host has given up is waited for: it tells a crash from a refusal.
+const LAST_EXIT: Duration = Duration::from_millis(150);
+/// How long after its budget a line is still looked for, so that late and never are told apart.
+const LATE_WATCH: Duration = Duration::from_secs(1);
+/// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
+const HOST_SLACK: Duration = Duration::from_secs(2);
+/// App protocol versions that hosts of this engine speak, unless the case changes them.
 const PROTOCOL_VERSIONS: [u32; 1] = [1];
 
 /// A live connection.
@@ -95,6 +102,8 @@ pub(super) struct LaneRequest<'a> {
     pub(super) context: serde_json::Map<String, serde_json::Value>,
     /// For its sockets and storage; none for a lane that only dials.
     pub(super) folder: PathBuf,
+    /// What the case changes about the host of a plugin.
+    pub(super) host: HostChanges,
     pub(super) start: Duration,
     pub(super) grace: Duration,
 }
@@ -202,7 +211,7 @@ pub(super) async fn connect(
         tls: request.tls.client.clone(),
         within: request.start,
     });
-    match settle(&senses, dial).await {
+    match settle(&senses, dial, std::future::pending()).await {
         Ok(connection) => Ok(Lane {
             connection: Some(connection),
             senses,
@@ -221,7 +230,6 @@ pub(super) async fn connect(
 
 /// Has the client launch a plugin through the shim.
 pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result<Lane, StartFailure> {
-    let within = request.start;
     let mut commands = vec![run.peers.command(request.client, Side::Client)];
     let plugin = match run.peers.plugin(request.server, &request) {
         Ok(plugin) => plugin,
@@ -237,12 +245,21 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     };
     commands.push(PeerCommand { role: format!("server {}", request.server), command: plugin.shown.clone() });
     let senses = Senses::new(request.tls.known(), None);
-    let spec = TicketSpec { cookie_key: Some(plugin.cookie.0.clone()), ..TicketSpec::default() };
+    let spec = TicketSpec { cookie_key: Some(plugin.cookie.0.clone()), order: order(&request.host) };
     let Ticket { argv_prefix, env: shim_env, events } = match run.hub.ticket(spec) {
         Ok(ticket) => ticket,
         Err(e) => return Err(run.start_failure(&e)),
     };
-    let watcher = AbortOnDropHandle::new(tokio::spawn(watch_shim(events, Arc::clone(&senses), request.folder.clone())));
+    let versions = request.host.protocol_versions.clone().unwrap_or_else(|| PROTOCOL_VERSIONS.to_vec());
+    let watch = Watch {
+        senses: Arc::clone(&senses),
+        folder: request.folder.clone(),
+        versions: versions.clone(),
+        host: request.host,
+        cookie: plugin.cookie.clone(),
+        budget: request.start,
+    };
+    let watcher = AbortOnDropHandle::new(tokio::spawn(watch.follow(events)));
     let mut argv = argv_prefix;
     argv.extend(plugin.argv);
     let mut env = plugin.env;
@@ -254,13 +271,13 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
                 argv,
                 env,
                 cookie: plugin.cookie,
-                protocol_versions: PROTOCOL_VERSIONS.to_vec(),
+                protocol_versions: versions,
                 tls: request.tls.client.clone(),
                 folder: request.folder.clone(),
-                within: request.start,
+                within: request.start + LATE_WATCH + HOST_SLACK,
                 grace: request.grace,
             });
-            settle(&senses, launch).await
+            settle(&senses, launch, patience(&senses, request.start)).await
         }
     };
     match result {
@@ -273,21 +290,45 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
-            // The exit of a plugin that the host has just given up is part of the evidence.
-            let _ = tokio::time::timeout(LAST_WORD, senses.server_ended()).await;
+            if certain.is_none() {
+                // The exit of a plugin that the host has just given up is part of the evidence.
+                let _ = tokio::time::timeout(LAST_EXIT, senses.server_ended()).await;
+            }
             drop(watcher);
-            let waiting = if senses.has_line() { (Phase::Connect, "connection") } else { (Phase::Handshake, "handshake-line") };
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out(error.as_ref(), waiting.0, waiting.1, within));
+            let (phase, waiting_for) = waiting(&senses);
+            let ran_out = ran_out(error.as_ref(), phase, waiting_for, request.start);
+            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out);
             let output = run.peers.output(request.client, Side::Client).await;
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }
     }
 }
 
-/// Waits for a client, but no longer than [`LAST_WORD`] after its failure is certain.
+/// What a launch waits for, given what came so far.
+fn waiting(senses: &Senses) -> (Phase, &'static str) {
+    if senses.has_line() { (Phase::Connect, "connection") } else { (Phase::Handshake, "handshake-line") }
+}
+
+/// Resolves when a launch has had its budget, counted from the plugin's start, and no line comes
+/// late either. One that does makes the failure certain, which ends the launch sooner.
+async fn patience(senses: &Senses, budget: Duration) -> Diagnosis {
+    let started = senses.first_start().await;
+    tokio::time::sleep_until(started + budget).await;
+    if !senses.has_line() {
+        tokio::time::sleep_until(started + budget + LATE_WATCH).await;
+    }
+    let (phase, waiting_for) = waiting(senses);
+    let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+    let ran_out = RanOut { phase, waiting_for: waiting_for.into(), budget_ms };
+    diagnose::diagnose(&senses.evidence(None, Some(ran_out)))
+}
+
+/// Waits for a client, but no longer than [`LAST_WORD`] after its failure is certain, and not
+/// beyond the engine's own patience.
 async fn settle(
     senses: &Senses,
     client: impl Future<Output = Result<Box<dyn Connection>, PeerError>>,
+    patience: impl Future<Output = Diagnosis>,
 ) -> Result<Box<dyn Connection>, (Option<Box<Diagnosis>>, Option<PeerError>)> {
     let mut client = std::pin::pin!(client);
     tokio::select! {
@@ -302,6 +343,7 @@ async fn settle(
                 Err(_) => Err((Some(Box::new(diagnosis)), None)),
             }
         }
+        diagnosis = patience => Err((Some(Box::new(diagnosis)), None)),
     }
 }
 
@@ -329,46 +371,119 @@ fn certificate(der: &[u8]) -> Option<crate::outcome::evidence::CertFacts> {
     crate::pki::cert_facts(der).ok()
 }
 
+/// What the shim changes between a host and its plugin.
+fn order(host: &HostChanges) -> StartOrder {
+    let set = |(key, value): (&String, &Option<String>)| value.as_ref().map(|value| (key.clone(), value.clone()));
+    let gone = |(key, value): (&String, &Option<String>)| value.is_none().then(|| key.clone());
+    StartOrder {
+        add_env: host.env.iter().filter_map(set).collect(),
+        drop_env: host.env.iter().filter_map(gone).collect(),
+        argv: None,
+    }
+}
+
 /// Follows a plugin's life through the shim: its environment, its line (which is pointed at a
 /// relay), its end.
-async fn watch_shim(mut events: ShimEvents, senses: Arc<Senses>, folder: PathBuf) {
-    let mut launched = crate::process::hub::Started::default();
-    while let Some(event) = events.recv().await {
-        match event {
-            ShimEvent::Started { started, .. } => {
-                let client_cert = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
-                senses.amend_handshake(|h| {
-                    h.auto_mtls = client_cert.is_some();
-                    h.client_cert = client_cert.and_then(|(_, pem)| crate::pki::pem_facts(pem));
-                });
-                senses.process(process_report(Side::Server, &started, None, false));
-                launched = started;
-            }
-            ShimEvent::CannotStart { error, .. } => {
-                let mut report = process_report(Side::Server, &launched, None, false);
-                report.stderr_tail = vec![error];
-                senses.process(report);
-            }
-            ShimEvent::Line { raw, reply, after_us, .. } => {
-                let auto_mtls = senses.auto_mtls();
-                let reading = handshake::read_line(&raw, &PROTOCOL_VERSIONS, auto_mtls);
-                let mut answer = raw;
-                if let Some(line) = &reading.line
-                    && let Ok((relay, address)) = relay(&line.target, &folder).await
-                {
-                    answer = format!("{}\n", Line { target: address, ..line.clone() }).into_bytes();
-                    senses.look_through(relay);
+struct Watch {
+    senses: Arc<Senses>,
+    folder: PathBuf,
+    versions: Vec<u32>,
+    host: HostChanges,
+    cookie: (String, String),
+    /// For the line to come.
+    budget: Duration,
+}
+
+impl Watch {
+    async fn follow(self, mut events: ShimEvents) {
+        let senses = &self.senses;
+        let mut launched = Started::default();
+        // Answers that are never given: a line that came too late is kept from its host.
+        let mut withheld = Vec::new();
+        while let Some(event) = events.recv().await {
+            match event {
+                ShimEvent::Started { started, .. } => {
+                    let sent = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
+                    let arrived = self.arrives("PLUGIN_CLIENT_CERT", sent.map(|(_, pem)| pem.as_str()));
+                    senses.amend_handshake(|h| {
+                        h.auto_mtls = sent.is_some();
+                        h.client_cert = arrived.and_then(crate::pki::pem_facts);
+                        h.cookie = self.cookie_seen(started.cookie_present);
+                    });
+                    senses.process(process_report(Side::Server, &started, None, false));
+                    senses.plugin_started();
+                    launched = started;
                 }
-                senses.amend_handshake(|h| {
-                    *h = reading.report(auto_mtls, h.client_cert.take(), after_us);
-                });
-                let _ = reply.send(answer);
+                ShimEvent::CannotStart { error, .. } => {
+                    let mut report = process_report(Side::Server, &launched, None, false);
+                    report.stderr_tail = vec![error];
+                    senses.process(report);
+                }
+                ShimEvent::Line { raw, reply, after_us, .. } => {
+                    let answer = self.line(&raw, after_us).await;
+                    match answer {
+                        Some(answer) => {
+                            let _ = reply.send(answer);
+                        }
+                        None => withheld.push(reply),
+                    }
+                }
+                ShimEvent::Exited { exited, .. } => {
+                    let asked = senses.is_ending();
+                    senses.process(process_report(Side::Server, &launched, Some(&exited), asked));
+                }
+                ShimEvent::Lost { .. } => {}
             }
-            ShimEvent::Exited { exited, .. } => {
-                let asked = senses.is_ending();
-                senses.process(process_report(Side::Server, &launched, Some(&exited), asked));
-            }
-            ShimEvent::Lost { .. } => {}
         }
+    }
+
+    /// Reads a line and gives what the host is to read: the same with the relay's address, however
+    /// wrong it is otherwise. `None`: nothing, for it came too late.
+    async fn line(&self, raw: &[u8], after_us: u64) -> Option<Vec<u8>> {
+        let auto_mtls = self.senses.auto_mtls();
+        let mut reading = handshake::read_line(raw, &self.versions, auto_mtls);
+        let late = self.senses.is_older_than(self.budget);
+        if late {
+            let (came, budget) = (after_us / 1000, self.budget.as_millis());
+            let text = format!(
+                "the handshake line came {came} ms after the plugin's start, and it has {budget} ms; \
+                 if it needs more, raise `timeouts: {{ start: … }}`"
+            );
+            reading.problem = Some(HandshakeProblem { code: "late".into(), text, certain: true });
+        }
+        let mut answer = raw.to_vec();
+        if !late
+            && let Some(target) = &reading.target
+            && let Ok((relay, address)) = relay(target, &self.folder).await
+            && let Some(line) = handshake::with_address(raw, &address)
+        {
+            answer = line;
+            self.senses.look_through(relay);
+        }
+        self.senses.amend_handshake(|h| {
+            let seen = h.cookie;
+            *h = reading.report(auto_mtls, h.client_cert.take(), after_us);
+            h.cookie = seen;
+        });
+        (!late).then_some(answer)
+    }
+
+    /// The value that a variable has when it reaches the plugin.
+    fn arrives<'a>(&'a self, key: &str, sent: Option<&'a str>) -> Option<&'a str> {
+        match self.host.env.get(key) {
+            Some(changed) => changed.as_deref(),
+            None => sent,
+        }
+    }
+
+    fn cookie_seen(&self, sent: Option<bool>) -> Option<CookieSeen> {
+        let (key, value) = &self.cookie;
+        Some(match self.host.env.get(key) {
+            Some(None) => CookieSeen::Missing,
+            Some(Some(changed)) if changed != value => CookieSeen::Other,
+            Some(Some(_)) => CookieSeen::Set,
+            None if sent? => CookieSeen::Set,
+            None => CookieSeen::Missing,
+        })
     }
 }

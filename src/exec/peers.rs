@@ -333,14 +333,12 @@ impl Peers {
         if let Some(level) = &self.log_level {
             env.push(("LOG_LEVEL".into(), level.clone()));
         }
-        let mut shown = format!("{}={}", COOKIE.0, COOKIE.1);
-        for (key, value) in &env {
-            shown.push_str(&format!(" {key}={}", quote(value)));
-        }
-        for arg in &argv {
-            shown.push(' ');
-            shown.push_str(&quote(arg));
-        }
+        let mut seen = vec![(COOKIE.0.to_owned(), COOKIE.1.to_owned())];
+        seen.extend(env.iter().cloned());
+        seen.retain(|(key, _)| !request.host.env.contains_key(key));
+        seen.extend(request.host.env.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))));
+        let words = seen.iter().map(|(key, value)| format!("{key}={}", quote(value))).chain(argv.iter().map(|a| quote(a)));
+        let shown = words.collect::<Vec<_>>().join(" ");
         Ok(Plugin { argv, env, cookie: (COOKIE.0.into(), COOKIE.1.into()), shown })
     }
 

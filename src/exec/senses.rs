@@ -2,9 +2,11 @@
 //! handshake line, the server's own account. Collects, and tells when a failure is certain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, RanOut, Reported};
@@ -20,6 +22,8 @@ pub(super) struct Senses {
     known: Known,
     changed: watch::Sender<u64>,
     ending: AtomicBool,
+    /// When the plugin was first started.
+    started: OnceLock<Instant>,
 }
 
 impl Senses {
@@ -32,6 +36,7 @@ impl Senses {
             known,
             changed: watch::channel(0).0,
             ending: AtomicBool::new(false),
+            started: OnceLock::new(),
         })
     }
 
@@ -71,6 +76,31 @@ impl Senses {
                 return;
             }
         }
+    }
+
+    /// The plugin runs. Only its first start counts: a host that starts it again has waited since then.
+    pub(super) fn plugin_started(&self) {
+        let _ = self.started.set(Instant::now());
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// When the plugin was first started; waits for that.
+    pub(super) async fn first_start(&self) -> Instant {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(started) = self.started.get() {
+                return *started;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether the plugin has been running for longer than `budget`.
+    pub(super) fn is_older_than(&self, budget: Duration) -> bool {
+        self.started.get().is_some_and(|started| started.elapsed() > budget)
     }
 
     /// Whether the plugin's handshake line came.

@@ -146,7 +146,7 @@ fn domain() -> Domain {
     let mine = AxisValue {
         name: "mine".into(),
         facts: [("mode".to_owned(), json!("mutual"))].into(),
-        files: None,
+        files: None, host: None,
         means: "mutual".into(),
         span,
     };

@@ -97,6 +97,7 @@ impl Reading {
             line: Some(self.text.clone()),
             problem: self.problem.clone(),
             protocol: self.protocol,
+            cookie: None,
             server_cert: self.cert.clone(),
             client_cert,
             auto_mtls,
@@ -138,6 +139,11 @@ fn refuse(code: &str, text: impl Into<String>) -> HandshakeProblem {
     HandshakeProblem { code: code.to_owned(), text: text.into(), certain: true }
 }
 
+/// A refusal that go-plugin's host makes and another real host (pyvider-rpcplugin's) does not.
+fn doubt(code: &str, text: impl Into<String>) -> HandshakeProblem {
+    HandshakeProblem { certain: false, ..refuse(code, text) }
+}
+
 /// A field for a sentence: short, whatever was printed.
 fn show(field: &str) -> String {
     if field.chars().count() > 60 {
@@ -156,7 +162,7 @@ impl Parser<'_> {
         let fields: Vec<&str> = text.split('|').collect();
         let &[core, protocol, network, address, ref rest @ ..] = fields.as_slice() else {
             return Err(if fields.len() == 1 {
-                refuse(
+                doubt(
                     "line.noise",
                     format!(
                         "the first line on stdout is {}, no handshake line; a plugin may print nothing before its line",
@@ -177,7 +183,7 @@ impl Parser<'_> {
             Err(_) => {
                 let text =
                     format!("the first field is {}, not the core version; was the line printed whole?", show(core));
-                return Err(refuse("line.noise", text));
+                return Err(doubt("line.noise", text));
             }
         }
         let protocol: u32 = protocol.parse().map_err(|_| {
@@ -191,7 +197,7 @@ impl Parser<'_> {
         if !self.versions.is_empty() && !self.versions.contains(&protocol) {
             let known: Vec<String> = self.versions.iter().map(u32::to_string).collect();
             let text = format!("the plugin speaks protocol version {protocol}, and the host {}", known.join(", "));
-            return Err(refuse("version.none-common", text));
+            return Err(doubt("version.none-common", text));
         }
         let target = target?;
         let kind = match rest.first().copied() {
@@ -202,7 +208,7 @@ impl Parser<'_> {
             }
         };
         if kind == Kind::Netrpc {
-            return Err(refuse("line.kind", "the plugin speaks `netrpc`, and the host speaks `grpc`"));
+            return Err(doubt("line.kind", "the plugin speaks `netrpc`, and the host speaks `grpc`"));
         }
         if rest.len() == 1 {
             self.reading.problem = Some(HandshakeProblem {
@@ -234,7 +240,7 @@ impl Parser<'_> {
             Err(error) => {
                 if let Ok(Ok((_, facts))) = STANDARD.decode(field).map(facts) {
                     self.reading.cert = Some(facts);
-                    return Err(refuse("line.cert.padded", "field 6 is base64 with padding; go-plugin's has none"));
+                    return Err(doubt("line.cert.padded", "field 6 is base64 with padding; go-plugin's has none"));
                 }
                 return Err(refuse("line.cert.broken", format!("field 6 is no base64: {error}")));
             }

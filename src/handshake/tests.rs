@@ -56,7 +56,7 @@ fn every_defect_has_its_code() {
         (&format!("1|1|unix|/tmp/x|grpc|!{good}"), "line.cert.broken"),
     ];
     for (text, code) in cases {
-        assert_eq!(problem(text, true), (code.to_owned(), true), "{text}");
+        assert_eq!(problem(text, true).0, code, "{text}");
         assert_eq!(read_line(text.as_bytes(), &[], true).line, None, "{text}");
     }
     assert_eq!(problem(&"x|".repeat(LINE_LIMIT), false).0, "line.too-long");
@@ -64,6 +64,22 @@ fn every_defect_has_its_code() {
 
 #[test]
 fn what_only_some_hosts_refuse_is_not_certain() {
+    use base64::Engine as _;
+    let padded = base64::engine::general_purpose::STANDARD.encode(cert());
+    let cases = [
+        ("hello world", false),
+        ("1|1|unix", true),
+        ("2|1|unix|/tmp/x|grpc|", true),
+        ("1|1|udp|/tmp/x|grpc|", true),
+        ("1|1|unix|/tmp/x|netrpc|", false),
+        ("1|1|unix|/tmp/x|carrier-pigeon|", true),
+        (&format!("1|1|unix|/tmp/x|grpc|{padded}"), false),
+        (&format!("1|1|unix|/tmp/x|grpc|!{padded}"), true),
+    ];
+    for (text, certain) in cases {
+        assert_eq!(problem(text, true).1, certain, "{text}");
+    }
+    assert!(!read_line(b"1|99|unix|/tmp/x|grpc|", &[1], false).problem.unwrap().certain);
     assert_eq!(problem("1|1|unix|/tmp/x|grpc", false), ("line.five-fields".to_owned(), false));
     assert!(read_line(b"1|1|unix|/tmp/x|grpc", &[], false).line.is_some());
     assert_eq!(problem("1|1|unix|/tmp/x|grpc|", true), ("line.cert.empty".to_owned(), false));

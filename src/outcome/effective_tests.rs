@@ -48,6 +48,7 @@ fn line(auto_mtls: bool, server: KeyType) -> HandshakeReport {
         line: Some("1|1|unix|…".into()),
         problem: None,
         protocol: Some(1),
+        cookie: None,
         server_cert: Some(cert(server)),
         client_cert: auto_mtls.then(|| cert(KeyType::P384)),
         auto_mtls,

@@ -278,6 +278,18 @@ impl Side {
     }
 }
 
+/// What became of the magic cookie on its way from the host to the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CookieSeen {
+    /// Its variable was set.
+    Set,
+    /// Its variable was set to something else.
+    Other,
+    /// Its variable was not set.
+    Missing,
+}
+
 /// What became of the go-plugin handshake line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HandshakeReport {
@@ -296,6 +308,9 @@ pub struct HandshakeReport {
     /// The certificate in `PLUGIN_CLIENT_CERT` that the host sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert: Option<CertFacts>,
+    /// Whether the plugin was given its magic cookie; `None` where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<CookieSeen>,
     /// Whether the host sent `PLUGIN_CLIENT_CERT`: the real switch of `AutoMTLS`.
     #[serde(default)]
     pub auto_mtls: bool,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::axis;
-use crate::axis::values::{Group, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
+use crate::axis::values::{Group, HostChanges, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
 use crate::filter::Expr;
 use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
@@ -191,6 +191,19 @@ impl Plan {
             tls_version: means("tls_version").and_then(TlsVersion::from_name),
             group: means("group").and_then(Group::from_name),
         }
+    }
+
+    /// What its values change about its plugin host.
+    #[must_use]
+    pub fn host_changes(&self, case: &Case) -> HostChanges {
+        let space = self.space(case);
+        let mut changes = HostChanges::default();
+        for dim in 0..space.dims.len() {
+            if let Some(host) = space.value(&case.row, dim).and_then(|value| value.host.as_ref()) {
+                changes.extend(host);
+            }
+        }
+        changes
     }
 
     /// Whether it is executed, as far as capabilities tell.

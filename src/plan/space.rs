@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::axis::values::TlsFiles;
+use crate::axis::values::{HostChanges, TlsFiles};
 use crate::diag::Span;
 use crate::filter::Expr;
 use crate::scenario::model::{Affects, AxisValue, Scenario, Script};
@@ -42,6 +42,7 @@ pub(super) struct DimValue {
     pub(super) facts: BTreeMap<String, Value>,
     pub(super) means: String,
     pub(super) files: Option<TlsFiles>,
+    pub(super) host: Option<Arc<HostChanges>>,
     pub(super) span: Option<Span>,
     /// What it adds to the text that keys are a hash of.
     encoded: Box<[u8]>,
@@ -63,6 +64,7 @@ impl DimValue {
             facts,
             means: value.means.clone(),
             files: value.files.clone(),
+            host: value.host.clone(),
             span: Some(value.span),
             encoded: encoded(axis, &value.name),
         }
@@ -74,6 +76,7 @@ impl DimValue {
             facts: BTreeMap::new(),
             means: script.name.clone(),
             files: None,
+            host: None,
             span: Some(script.span),
             encoded: encoded(SCRIPT, &script.name),
         }

@@ -14,7 +14,7 @@ use super::model::{Affects, Axis, AxisValue, EffectivePolicy};
 use super::reader::legal_name;
 use super::schema::{self, Shape};
 use super::yaml::{Entry, Kind, Node, short};
-use crate::axis::values::TlsFiles;
+use crate::axis::values::{HostChanges, TlsFiles};
 use crate::axis::{self, AxisDef};
 use crate::diag::{Diagnostic, Span, Spanned, did_you_mean};
 use crate::filter;
@@ -75,7 +75,7 @@ pub(super) fn axis(sink: &mut Sink, pending: &mut Pending, subject: &Subject<'_>
 
 /// A value that means itself.
 pub(super) fn plain_value(name: &str, span: Span) -> AxisValue {
-    AxisValue { name: name.to_owned(), facts: BTreeMap::new(), files: None, means: name.to_owned(), span }
+    AxisValue { name: name.to_owned(), facts: BTreeMap::new(), files: None, host: None, means: name.to_owned(), span }
 }
 
 /// An axis of the table without anything special.
@@ -276,12 +276,39 @@ fn named(
         return None;
     }
     let mut facts: BTreeMap<String, Value> = BTreeMap::new();
+    let mut host = None;
     for fact in sink.entries(&entry.value, "the facts of a value")? {
-        if legal_name(sink, &fact.key, fact.span, "a fact") && sink.scalar(&fact.value, "a fact").is_some() {
+        if fact.key == "host" && matches!(fact.value.kind, Kind::Map(_)) {
+            host = host_changes(sink, &fact.value).map(Arc::new);
+        } else if legal_name(sink, &fact.key, fact.span, "a fact") && sink.scalar(&fact.value, "a fact").is_some() {
             facts.insert(fact.key.clone(), json::value(&fact.value));
         }
     }
-    Some(AxisValue { facts, ..plain_value(&entry.key, entry.span) })
+    Some(AxisValue { facts, host, ..plain_value(&entry.key, entry.span) })
+}
+
+/// `host: { env: { BASIC_PLUGIN: null }, protocol_versions: [7] }`
+fn host_changes(sink: &mut Sink, node: &Node) -> Option<HostChanges> {
+    let fields = sink.fields::<schema::HostChanges>(node)?;
+    let mut env = BTreeMap::new();
+    if let Some(node) = fields.entry("env").map(|entry| &entry.value) {
+        for entry in sink.entries(node, "`env`").unwrap_or_default() {
+            if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
+                let message = format!("`{}` cannot name an environment variable", short(&entry.key));
+                sink.error("bad-name", entry.span, message, "not a name", "");
+            } else if entry.value.is_null() {
+                env.insert(entry.key.clone(), None);
+            } else if let Some(text) = sink.any_text(&entry.value, "an environment variable, or null to take it away") {
+                env.insert(entry.key.clone(), Some(text));
+            }
+        }
+    }
+    let protocol_versions = fields.get(sink, "protocol_versions").map(|node| {
+        let items = sink.list(node, "`protocol_versions`").unwrap_or_default();
+        let numbers = items.iter().filter_map(|item| sink.number(item, "a protocol version", 0, i64::from(u32::MAX)));
+        numbers.filter_map(|number| u32::try_from(number).ok()).collect()
+    });
+    Some(HostChanges { env, protocol_versions })
 }
 
 /// `mine: { mode: mutual, ca: …, cert: …, key: … }`
@@ -324,6 +351,7 @@ fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValu
         name: name.to_owned(),
         facts,
         files: Some(files),
+        host: None,
         means: mode.to_owned(),
         span: entry.span,
     })

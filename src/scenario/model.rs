@@ -331,6 +331,8 @@ pub struct AxisValue {
     pub facts: BTreeMap<String, Value>,
     /// Files, for a `tls` value given as a map.
     pub files: Option<crate::axis::values::TlsFiles>,
+    /// What it changes about the plugin host, on an axis of the user's.
+    pub host: Option<Arc<crate::axis::values::HostChanges>>,
     /// The built-in meaning of a user-named value (`tls: {mine: {mode: mutual, …}}` means `mutual`);
     /// the name itself otherwise.
     pub means: String,

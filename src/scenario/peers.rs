@@ -1,7 +1,7 @@
 //! `peers`: implementations under test, inline or from a peer file.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};

@@ -100,7 +100,7 @@ impl Draft {
     pub fn value(&mut self, axis: &str, name: &str) -> AxisValue {
         let name = axis::canonical(axis, name).unwrap_or(name);
         let span = self.line(&format!("{axis}: {name}"));
-        AxisValue { name: name.into(), facts: BTreeMap::new(), files: None, means: name.into(), span }
+        AxisValue { name: name.into(), facts: BTreeMap::new(), files: None, host: None, means: name.into(), span }
     }
 
     /// Adds an axis with the conditions of the axis table; peers spring up for clients and servers.
@@ -238,7 +238,7 @@ impl Draft {
             if !block.axes.iter().any(|axis| axis.name == "service") {
                 let span = Span { source: SourceId(0), start: 0, end: 12 };
                 let value =
-                    AxisValue { name: "kv".into(), facts: BTreeMap::new(), files: None, means: "kv".into(), span };
+                    AxisValue { name: "kv".into(), facts: BTreeMap::new(), files: None, host: None, means: "kv".into(), span };
                 let axis = Axis {
                     name: "service".into(),
                     values: vec![value],

@@ -1,7 +1,7 @@
 //! What the go-plugin launch says: the handshake line and the plugin's process.
 
 use super::{Finding, ended, hints, quote};
-use crate::outcome::evidence::{Evidence, HandshakeReport, ProcessReport, Side};
+use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeReport, ProcessReport, Side};
 use crate::outcome::{Certainty, Exit, Phase};
 
 /// What plugin libraries print when they were not started by their host (go-plugin's `Serve`
@@ -17,7 +17,7 @@ pub(super) fn read(e: &Evidence) -> Option<Finding> {
     }
     let dialled = e.wire.iter().any(|w| w.refused.is_some() || w.client_bytes > 0 || w.server_bytes > 0);
     if let Some(problem) = &handshake.problem
-        && (problem.certain || (!dialled && e.client.is_some()))
+        && (problem.certain || (!dialled && (e.client.is_some() || e.timeout.is_some())))
     {
         let certainty = if problem.certain { Certainty::Observed } else { Certainty::Deduced };
         let mut text = problem.text.clone();
@@ -63,16 +63,48 @@ fn no_line(e: &Evidence, handshake: &HandshakeReport, plugin: Option<&ProcessRep
         return Some(Finding::new(Phase::Handshake, "handshake.silence", Certainty::Observed, text));
     };
     let lived = after(process.lived_us);
-    if process.asked_to_end || matches!(exit, Exit::Signal(2 | 9 | 15)) {
+    // A host that reads the end of stdout kills what has ended already: a status of its own tells.
+    let obeyed = process.asked_to_end && matches!(exit, Exit::Code(0 | 130 | 137 | 143));
+    if obeyed || matches!(exit, Exit::Signal(2 | 9 | 15)) {
         // Whoever waited for the line ended it.
         let text = format!("the plugin printed no handshake line and was ended{lived}{}", quote(process));
         let found = Finding::new(Phase::Handshake, "handshake.silence", Certainty::Deduced, text);
         return Some(found.with_exit(Some(exit)));
     }
-    let words = process.stderr_tail.join("\n").to_lowercase();
-    let cookie = exit == Exit::Code(1) && COOKIE_WORDS.iter().any(|w| words.contains(w));
-    let (code, certainty) =
-        if cookie { ("handshake.cookie", Certainty::Deduced) } else { ("handshake.exit", Certainty::Observed) };
-    let text = format!("the plugin {}{lived} without a handshake line{}", ended(exit), quote(process));
+    let (code, why) = reason(handshake, process, exit);
+    let certainty = if why.is_empty() { Certainty::Observed } else { Certainty::Deduced };
+    let text = format!("the plugin {}{lived} without a handshake line{why}{}", ended(exit), quote(process));
     Some(Finding::new(Phase::Handshake, code, certainty, text).with_exit(Some(exit)))
+}
+
+/// What a plugin that ended without a line was given, if that is reason enough to end.
+fn reason(handshake: &HandshakeReport, process: &ProcessReport, exit: Exit) -> (&'static str, &'static str) {
+    let words = process.stderr_tail.join("\n").to_lowercase();
+    match handshake.cookie {
+        Some(CookieSeen::Missing) => ("handshake.cookie.missing", "; its host did not send the magic cookie"),
+        Some(CookieSeen::Other) => ("handshake.cookie.wrong", "; its host sent another magic cookie"),
+        _ if exit == Exit::Code(1) && COOKIE_WORDS.iter().any(|w| words.contains(w)) => {
+            ("handshake.cookie", "; it says that the magic cookie is not its own")
+        }
+        _ if handshake.auto_mtls && handshake.client_cert.is_none() => {
+            ("handshake.client-cert", "; what its host sent in PLUGIN_CLIENT_CERT is no certificate")
+        }
+        _ => ("handshake.exit", ""),
+    }
+}
+
+/// Adds what the launch has to do with a failure that came later: a certificate that was never
+/// announced cannot be trusted, and a host without one may not even try TLS.
+pub(super) fn explain(e: &Evidence, found: &mut Finding) {
+    let launched = |h: &&HandshakeReport| h.auto_mtls && h.line.is_some() && found.phase == Phase::Tls;
+    let Some(handshake) = e.handshake.as_ref().filter(launched) else { return };
+    let about = |prefix: &str| found.code.starts_with(prefix);
+    if handshake.server_cert.is_none() && !about("tls.rejected.client-cert") {
+        found.text.push_str("; the handshake line announces no certificate");
+        if found.code == "tls.rejected.server-cert.by-client" {
+            found.code.push_str(".unannounced");
+        }
+    } else if handshake.client_cert.is_none() && about("tls.rejected.client-cert") {
+        found.text.push_str("; what the host sent in PLUGIN_CLIENT_CERT is no certificate");
+    }
 }

@@ -85,7 +85,8 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     findings.extend(closed(evidence));
     findings.extend(status(evidence));
     findings.extend(ran_out(evidence));
-    let found = rank::best(findings).unwrap_or_else(|| hints::from_texts(evidence));
+    let mut found = rank::best(findings).unwrap_or_else(|| hints::from_texts(evidence));
+    launch::explain(evidence, &mut found);
     let status = evidence.client.as_ref().and_then(|c| c.status.clone());
     Diagnosis {
         ending: ending(&found.code),
@@ -115,7 +116,7 @@ fn ending(code: &str) -> Ending {
         "process" => Ending::Crashed,
         "timeout" => Ending::TimedOut,
         _ if rank::is_under(code, "handshake.exit") => Ending::Crashed,
-        _ if ["handshake.silence", "connect.timeout", "rpc.deadline"].iter().any(|c| rank::is_under(code, c)) => {
+        _ if ["handshake.silence", "handshake.late", "connect.timeout", "rpc.deadline"].iter().any(|c| rank::is_under(code, c)) => {
             Ending::TimedOut
         }
         _ => Ending::Failed,

@@ -15,6 +15,8 @@ fn weight(code: &str) -> u8 {
         ("driver", 9),
         ("spawn", 8),
         ("handshake.refused", 5),
+        // That it ended is less than why.
+        ("handshake.exit", 6),
         ("handshake", 7),
         ("connect.refused", 7),
         ("tls.rejected", 7),

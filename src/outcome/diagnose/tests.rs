@@ -30,6 +30,7 @@ fn line(key: Option<KeyType>) -> HandshakeReport {
         line: Some("1|1|unix|/tmp/p|grpc|…".into()),
         problem: None,
         protocol: Some(1),
+        cookie: None,
         server_cert: key.map(cert),
         client_cert: Some(cert(KeyType::P521)),
         auto_mtls: true,

@@ -273,6 +273,16 @@ shape! {
 }
 
 shape! {
+    /// What a value of an axis of one's own changes about the plugin host (`host:` beside its facts).
+    HostChanges is "changes of a host" {
+        /// Variables that its plugin gets in place of the host's; null takes one away.
+        env: Option<BTreeMap<String, Option<Text>>>,
+        /// Application protocol versions that it speaks.
+        protocol_versions: Option<Vec<u32>>,
+    }
+}
+
+shape! {
     /// A `tls` value with its own certificates.
     TlsValue is "a tls value" {
         /// `server` or `mutual`.
