@@ -22,6 +22,21 @@
 //! | 5 | [`report`] | one table of reporters: terminal, JUnit, JSON, GitHub |
 //! | 6 | [`cli`] | argv → settings → command → exit status |
 
+// What tests may do and the library may not.
+#![warn(unreachable_pub)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::dbg_macro,
+        clippy::exit,
+        clippy::expect_used,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::todo,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod axis;
 pub mod cli;
 pub mod diag;

@@ -146,7 +146,7 @@ fn codes() -> BTreeSet<(String, String)> {
     const FAMILIES: &str = "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service";
     let literal = Regex::new(&format!(r#""((?:{FAMILIES})(?:\.[A-Za-z0-9{{}}_-]+)+)""#)).expect("a pattern");
     let made = Regex::new(&format!(
-        r#"(?:Fault::new\(\s*[\w:]+,\s*(?:format!\()?|code: |observed\(|harness\(|harness_error\(|error\(\s*){}"#,
+        r"(?:Fault::new\(\s*[\w:]+,\s*(?:format!\()?|code: |observed\(|harness\(|harness_error\(|error\(\s*){}",
         literal.as_str()
     ))
     .expect("a pattern");

@@ -133,7 +133,7 @@ fn slugs_fit_whatever_the_names_are() {
     let plan = draft.plan();
     let cases: Vec<_> = plan.cases(&Selection::default()).collect();
     for case in &cases {
-        let slug = plan.slug(&case);
+        let slug = plan.slug(case);
         assert!(
             slug.len() <= 32 && slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
             "{slug}"
@@ -310,7 +310,7 @@ fn capabilities_derive_unsupported() {
     );
     let counted = plan.count(&Selection::default());
     let unsupported =
-        plan.cases(&Selection::default()).filter(|case| plan.disposition(&case) != Disposition::Run).count();
+        plan.cases(&Selection::default()).filter(|case| plan.disposition(case) != Disposition::Run).count();
     assert_eq!(counted.unsupported, unsupported as u64);
     assert!(counted.run > 0);
     let expected = plan
@@ -455,7 +455,7 @@ fn selections() {
     let plan = draft.plan();
     let filter = |text: &str| {
         let expr = soupscen::filter::parse(soupscen::diag::SourceId(9), 0, text).unwrap();
-        assert!(expr.check(&plan.domain()).is_empty(), "{text}: {:?}", expr.check(&plan.domain()));
+        assert!(expr.check(plan.domain()).is_empty(), "{text}: {:?}", expr.check(plan.domain()));
         Selection { filter: Some(expr.into()), ..Selection::default() }
     };
     let size = |selection: &Selection| {

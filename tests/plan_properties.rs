@@ -288,7 +288,7 @@ proptest! {
             prop_assert_eq!(cases, all.iter().filter(|case| holds(&rule.when, &row_of(&plan, case), Some((&plan, case)))).count() as u64, "{}", rule.when.text);
         }
         for case in &all {
-            prop_assert_eq!(matches!(plan.disposition(&case), Disposition::Unsupported(lacking) if !lacking.0.is_empty()), lacks_something(&plan, case), "{}", plan.id(&case));
+            prop_assert_eq!(matches!(plan.disposition(case), Disposition::Unsupported(lacking) if !lacking.0.is_empty()), lacks_something(&plan, case), "{}", plan.id(case));
             // No two rules in force disagree, or the plan would not be.
             prop_assert!(plan.expected(case, &|_, _| None).is_ok());
         }
@@ -353,7 +353,7 @@ fn naive_counts(scenario: &Scenario, plan: &Plan, cases: &[&Case]) -> Counts {
         if plan.disposition(case) == Disposition::Run {
             counts.run += 1;
             counts.known += u64::from(
-                scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(&plan, case), Some((&plan, case)))),
+                scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(plan, case), Some((plan, case)))),
             );
         } else {
             counts.unsupported += 1;

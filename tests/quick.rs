@@ -42,7 +42,7 @@ fn junit(path: &Path) -> Report {
     Report::deserialize_from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Case id → kind and type of its JUnit result.
+/// Case id → kind and type of its `JUnit` result.
 fn junit_results(report: &Report) -> BTreeMap<String, (&'static str, String)> {
     let mut found = BTreeMap::new();
     for case in report.test_suites.iter().flat_map(|suite| &suite.test_cases) {
@@ -58,7 +58,7 @@ fn junit_results(report: &Report) -> BTreeMap<String, (&'static str, String)> {
     found
 }
 
-/// JUnit says of each case what the results say.
+/// `JUnit` says of each case what the results say.
 fn junit_agrees(place: &Place, results: &Results) {
     let expected: BTreeMap<_, _> = results
         .verdicts()

@@ -18,7 +18,7 @@ pub(super) struct Cli {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     /// Always.
     Always,
@@ -147,7 +147,7 @@ pub(super) struct RunArgs {
     /// Which evidence to keep.
     #[arg(long, value_enum, default_value_t = Evidence::Red)]
     pub(super) evidence: Evidence,
-    /// Log level handed to the peers as LOG_LEVEL.
+    /// Log level handed to the peers as `LOG_LEVEL`.
     #[arg(long, value_name = "LEVEL", value_parser = ["trace", "debug", "info", "warn", "error", "off"])]
     pub(super) peer_log_level: Option<String>,
 }
@@ -156,7 +156,7 @@ pub(super) struct RunArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct OutputArgs {
-    /// Write a JUnit report.
+    /// Write a `JUnit` report.
     #[arg(long, value_name = "PATH")]
     pub(super) junit: Option<PathBuf>,
     /// Write everything as JSON.

@@ -224,12 +224,9 @@ async fn drive(
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _ = events.send(RunEvent::RunFinished { interrupted: totals.interrupted, elapsed_ms }).await;
     drop(events);
-    match tokio::task::spawn_blocking(move || reporting.join()).await {
-        Ok(Ok(status)) => status,
-        _ => {
-            printer.error("the reports could not be finished");
-            exit::ERRORED
-        }
+    if let Ok(Ok(status)) = tokio::task::spawn_blocking(move || reporting.join()).await { status } else {
+        printer.error("the reports could not be finished");
+        exit::ERRORED
     }
 }
 

@@ -272,12 +272,9 @@ async fn lease(
 async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
     let permit = run.starts.acquire().await;
     let mut start = std::pin::pin!(start);
-    match tokio::time::timeout(START_PATIENCE, &mut start).await {
-        Ok(started) => started,
-        Err(_) => {
-            drop(permit);
-            start.await
-        }
+    if let Ok(started) = tokio::time::timeout(START_PATIENCE, &mut start).await { started } else {
+        drop(permit);
+        start.await
     }
 }
 
@@ -311,7 +308,7 @@ async fn conclude(
     };
     let ends: Vec<_> = lane
         .iter()
-        .flat_map(|lane| [lane.connection().and_then(|c| c.facts()), lane.senses.server_facts()])
+        .flat_map(|lane| [lane.connection().and_then(super::super::peer::Connection::facts), lane.senses.server_facts()])
         .flatten()
         .collect();
     let report_only = |fact: &str, effective: &Effective| match effective {

@@ -201,11 +201,10 @@ impl Runner<'_> {
             // A failure of the connection is never an answer to the call, whatever code the
             // client's library dresses it in.
             let broken = outcome.failure.as_ref().is_some_and(|f| !f.remote && !held);
-            if broken || (!held && status.code != "OK" && wanted.is_none()) {
-                if let Some(failure) = outcome.failure {
+            if (broken || (!held && status.code != "OK" && wanted.is_none()))
+                && let Some(failure) = outcome.failure {
                     return Err(Stop::Failed(Box::new(failure)));
                 }
-            }
             let held = if held {
                 Ok(())
             } else {

@@ -9,7 +9,7 @@ use crate::peer::TlsSpec;
 use crate::pki::{Authority, Identity, PkiError, Role};
 
 /// The key of a certificate that the authority issues when no case asks for another.
-pub const DEFAULT_KEY: KeyType = KeyType::P256;
+pub(super) const DEFAULT_KEY: KeyType = KeyType::P256;
 /// The name in every certificate of the authority, and the one that clients verify.
 const SERVER_NAME: &str = "localhost";
 

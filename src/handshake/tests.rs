@@ -11,7 +11,7 @@ fn problem(text: &str, auto: bool) -> (String, bool) {
 fn cert() -> Vec<u8> {
     loop {
         let der = Identity::self_signed(KeyType::P521).unwrap().leaf_der().to_vec();
-        if der.len() % 3 != 0 {
+        if !der.len().is_multiple_of(3) {
             return der;
         }
     }

@@ -106,7 +106,7 @@ async fn meet(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> WireRepor
             Vec::new()
         }
     };
-    let (_, echoed) = tokio::time::timeout(BOUND, async { tokio::join!(serve, dial) }).await.unwrap();
+    let ((), echoed) = tokio::time::timeout(BOUND, async { tokio::join!(serve, dial) }).await.unwrap();
     let report = closed(&relay).await;
     assert_eq!(report.established == Some(true), echoed == b"hello through the relay", "{report:?}");
     report

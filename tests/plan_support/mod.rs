@@ -12,7 +12,7 @@ use soupscen::diag::{SourceId, SourceMap, Span};
 use soupscen::filter::{self, Expr};
 use soupscen::outcome::{Match, Phase};
 use soupscen::plan::Plan;
-use soupscen::scenario::model::*;
+use soupscen::scenario::model::{Scenario, Block, Isolation, Timeouts, Retry, MissingPeers, Service, AxisValue, Affects, Axis, EffectivePolicy, Capability, Command, ClientRole, ClientWay, ServerRole, PluginWay, DirectWay, Peer, VersionProbe, Op, Step, Expect, Script, Exclude, IncludeRow, RuleOutcome, Rule};
 
 /// A scenario in the making; every text that has a place becomes a line of its one file.
 pub struct Draft {

@@ -8,7 +8,7 @@ use crate::outcome::evidence::{
 };
 use crate::outcome::records::{self, ClientFlight};
 
-/// BoringSSL's offers, as grpcio 1.85.1 sends them: neither P-521 nor Ed25519.
+/// `BoringSSL`'s offers, as grpcio 1.85.1 sends them: neither P-521 nor Ed25519.
 const GRPCIO: &[u16] = &[0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601];
 /// Go's.
 const GO: &[u16] = &[0x0804, 0x0403, 0x0807, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0503, 0x0603];

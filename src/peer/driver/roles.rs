@@ -377,16 +377,13 @@ impl Connection for DriverConnection {
         Box::pin(async move {
             let slot = Slot::Id(self.id.clone());
             let id = self.id.clone();
-            match self.launched {
-                Some(grace) => {
-                    let request = Request::Kill { id, grace_ms: millis(grace) };
-                    let _ = self.driver.ask(&self.running, slot, &request, None, ("kill", grace)).await;
-                }
-                None => {
-                    let request = Request::Close { id };
-                    let within = Duration::from_secs(1);
-                    let _ = self.driver.ask(&self.running, slot, &request, None, ("close", within)).await;
-                }
+            if let Some(grace) = self.launched {
+                let request = Request::Kill { id, grace_ms: millis(grace) };
+                let _ = self.driver.ask(&self.running, slot, &request, None, ("kill", grace)).await;
+            } else {
+                let request = Request::Close { id };
+                let within = Duration::from_secs(1);
+                let _ = self.driver.ask(&self.running, slot, &request, None, ("close", within)).await;
             }
         })
     }

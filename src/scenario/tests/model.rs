@@ -74,12 +74,12 @@ fn steps() {
 fn aliases_numbers_and_own_values_become_canonical() {
     let scenario = good(bent(
         "    tls: [none, mutual]\n    key: [p256, p384]\n",
-        r#"    tls: [disabled, { mine: { mode: manual, ca: certs/ca.pem, cert: c.pem, key: k.pem } }]
+        r"    tls: [disabled, { mine: { mode: manual, ca: certs/ca.pem, cert: c.pem, key: k.pem } }]
     key: { values: [secp256r1, ec_384], effective: { report: cannot be seen } }
     tls_version: [1.2, 1.3]
     compression: { values: { gzip: { level: 9 }, none-at-all: }, affects: call }
     size: [1, 10]
-"#,
+",
     ));
     let names: Vec<Vec<&str>> =
         scenario.blocks[0].axes.iter().map(|a| a.values.iter().map(|v| v.name.as_str()).collect()).collect();
@@ -105,7 +105,7 @@ fn blocks_excludes_and_rows() {
         &GOOD
             .replace(
                 &GOOD[GOOD.find("matrix:").unwrap()..GOOD.find("scripts:").unwrap()],
-                r#"matrix:
+                r"matrix:
   - name: plain
     axes: { client: [rust], server: [rust], key: [p256, p384], tls: [none] }
     isolation: case
@@ -115,7 +115,7 @@ fn blocks_excludes_and_rows() {
   - axes: { client: [py, rust], server: [rust], service: kv2 }
     include:
       - { client: py, server: rust, key: prime256v1, tls: mutual }
-"#,
+",
             )
             .replace("service: kv2", "service: [kv]"),
     ));
