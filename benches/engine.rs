@@ -2,6 +2,8 @@
 //! `cargo bench --bench engine`. Each figure names the floor that it has to hold and the aim.
 //! Go is needed for the comparison with a bare go-plugin host; without it that part is left out.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,19 +34,12 @@ fn main() {
     bench.bare_host();
 }
 
-fn row(what: &str, measured: String, floor: &str, aim: &str) {
+fn row(what: &str, measured: &str, floor: &str, aim: &str) {
     println!("{what:<58} {measured:>12} {floor:>10} {aim:>8}");
 }
 
 struct Bench {
     home: PathBuf,
-}
-
-/// One finished run.
-struct Ran {
-    wall: Duration,
-    /// Highest resident set of the engine and what it waited for, in KiB.
-    peak_kib: u64,
 }
 
 impl Bench {
@@ -54,7 +49,7 @@ impl Bench {
         path
     }
 
-    fn run(&self, scenario: &Path, args: &[&str]) -> Ran {
+    fn run(&self, scenario: &Path, args: &[&str]) -> Duration {
         let junit = self.home.join("junit.xml");
         let started = Instant::now();
         let status = Command::new(SOUPSCEN)
@@ -69,19 +64,19 @@ impl Bench {
             .expect("soupscen runs");
         let wall = started.elapsed();
         assert!(status.success(), "{} ended with {status}", scenario.display());
-        Ran { wall, peak_kib: peak_of_children() }
+        wall
     }
 
     fn throughput(&self) {
         let plain = self.scenario("plain", &matrix("launch: [direct]\n    tls: [none]", "shared", PLAIN_CASES));
         let ran = self.run(&plain, &["--jobs", "8"]);
-        let rate = PLAIN_CASES as f64 / ran.wall.as_secs_f64();
-        row("rust x rust, direct, plaintext, long-lived, --jobs 8", format!("{rate:.0}/s"), "4000/s", "8000/s");
+        let rate = PLAIN_CASES as f64 / ran.as_secs_f64();
+        row("rust x rust, direct, plaintext, long-lived, --jobs 8", &format!("{rate:.0}/s"), "4000/s", "8000/s");
         let axes = "launch: [direct]\n    tls: [mutual]\n    key: [p256]\n    tls_version: [1.3]";
         let tls = self.scenario("mtls", &matrix(axes, "connection", TLS_CASES));
         let ran = self.run(&tls, &["--jobs", "8"]);
-        let rate = TLS_CASES as f64 / ran.wall.as_secs_f64();
-        row("the same, mTLS P-256, TLS 1.3, a connection per case", format!("{rate:.0}/s"), "800/s", "1200/s");
+        let rate = TLS_CASES as f64 / ran.as_secs_f64();
+        row("the same, mTLS P-256, TLS 1.3, a connection per case", &format!("{rate:.0}/s"), "800/s", "1200/s");
     }
 
     fn memory(&self) {
@@ -103,7 +98,7 @@ impl Bench {
         let (small, large) = (20_000, 120_000);
         let (a, b) = (of(small), of(large));
         let per_case = (b - a) * 1024.0 / (large - small) as f64;
-        row("memory of run per finished case", format!("{per_case:.0} B"), "200 B", "");
+        row("memory of run per finished case", &format!("{per_case:.0} B"), "200 B", "");
     }
 
     fn certain_failure(&self) {
@@ -120,15 +115,15 @@ impl Bench {
             })
             .collect();
         best.sort_by(f64::total_cmp);
-        row("a case that fails in its handshake (median)", format!("{:.3} s", best[2]), "0.3 s", "0.1 s");
+        row("a case that fails in its handshake (median)", &format!("{:.3} s", best[2]), "0.3 s", "0.1 s");
     }
 
     fn quick(&self) {
         let quick = Path::new(ROOT).join("scenarios/quick.yaml");
         self.run(&quick, &[]);
-        let mut walls: Vec<f64> = (0..3).map(|_| self.run(&quick, &[]).wall.as_secs_f64()).collect();
+        let mut walls: Vec<f64> = (0..3).map(|_| self.run(&quick, &[]).as_secs_f64()).collect();
         walls.sort_by(f64::total_cmp);
-        row("quick.yaml, peers built (median of 3)", format!("{:.2} s", walls[1]), "6 s", "3 s");
+        row("quick.yaml, peers built (median of 3)", &format!("{:.2} s", walls[1]), "6 s", "3 s");
     }
 
     fn bare_host(&self) {
@@ -142,7 +137,7 @@ impl Bench {
             .status()
             .is_ok_and(|s| s.success());
         if !ok {
-            return row("stock go x go against a bare go-plugin host", "no Go".into(), "1.25", "1.1");
+            return row("stock go x go against a bare go-plugin host", "no Go", "1.25", "1.1");
         }
         let mut text = String::from("soupscen: 1\nname: cycles\npeers:\n");
         let _ = writeln!(text, "  go: {{ from: {} }}", go.join("peer.yaml").display());
@@ -163,12 +158,12 @@ impl Bench {
                 .expect("barecycle runs");
             assert!(out.status.success(), "barecycle: {}", String::from_utf8_lossy(&out.stderr));
             let bare = started.elapsed();
-            let ours = self.run(&scenario, &["--jobs", "1"]).wall;
+            let ours = self.run(&scenario, &["--jobs", "1"]);
             ratios.push(ours.as_secs_f64() / bare.as_secs_f64());
         }
         ratios.sort_by(f64::total_cmp);
         let spread = format!("{:.2} ({:.2}-{:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-        row("stock go x go, fresh plugin per case, over a bare Go host", spread, "1.25", "1.1");
+        row("stock go x go, fresh plugin per case, over a bare Go host", &spread, "1.25", "1.1");
     }
 }
 
@@ -183,10 +178,4 @@ fn matrix(axes: &str, isolation: &str, cases: usize) -> String {
         list(cases / inner),
         list(inner),
     )
-}
-
-/// `ru_maxrss` of all children that were waited for so far, in KiB.
-fn peak_of_children() -> u64 {
-    nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)
-        .map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0))
 }

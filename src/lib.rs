@@ -37,6 +37,20 @@
     )
 )]
 
+// Tests may be plain and long.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::format_collect,
+        clippy::format_push_string,
+        clippy::match_same_arms,
+        clippy::needless_pass_by_value,
+        clippy::too_many_lines,
+        clippy::unnecessary_wraps,
+        clippy::unused_unit
+    )
+)]
+
 pub mod axis;
 pub mod cli;
 pub mod diag;

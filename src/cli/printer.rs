@@ -36,11 +36,13 @@ impl Printer {
     }
 
     /// A line on stdout.
+    #[expect(clippy::unused_self, reason = "the only door for output")]
     pub(super) fn line(&self, text: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 
     /// A line on stderr.
+    #[expect(clippy::unused_self, reason = "the only door for output")]
     pub(super) fn say(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }

@@ -86,7 +86,9 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
     };
     // Before anything is written: a run that cannot be reported leaves no folder behind.
     if let Err(errors) = report::check_places(&options) {
-        errors.iter().for_each(|error| printer.error(&error.to_string()));
+        for error in &errors {
+            printer.error(&error.to_string());
+        }
         return ExitCode::from(exit::INVALID);
     }
     let journal = match open_journal(&args, &selected, cases, &runs, resumed) {

@@ -200,8 +200,8 @@ mod tests {
     use crate::diag::SourceId;
 
     fn span(source: SourceId, text: &str, needle: &str) -> Span {
-        let start = text.find(needle).unwrap() as u32;
-        Span { source, start, end: start + needle.len() as u32 }
+        let start = u32::try_from(text.find(needle).unwrap()).unwrap();
+        Span { source, start, end: start + u32::try_from(needle.len()).unwrap() }
     }
 
     #[test]

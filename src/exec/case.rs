@@ -226,7 +226,7 @@ async fn lease(
     };
     let mut lane_key = run.lane_key(job);
     if own_lane {
-        lane_key = run.unique(lane_key);
+        lane_key = run.unique(&lane_key);
     }
     let start = async || -> Result<Lane, Box<StartFailure>> {
         match launch {
@@ -237,7 +237,7 @@ async fn lease(
             Launch::Direct => {
                 let mut server_key = run.server_key(job);
                 if alone {
-                    server_key = run.unique(server_key);
+                    server_key = run.unique(&server_key);
                 }
                 let server = run
                     .servers
@@ -375,7 +375,7 @@ async fn conclude(
     let (commands, output) = match (&end, lane) {
         (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
         (_, Some(lane)) if telling => {
-            let mut output = run.peers.outputs(&job.client, &job.server).await;
+            let mut output = run.peers.outputs(&job.client, &job.server);
             output.extend(lane.stdio_output(&job.server, lease.is_some_and(Lease::is_shared)));
             (lane.commands.clone(), output)
         }

@@ -67,7 +67,7 @@ impl RunContext {
     }
 
     /// A failure of the harness itself.
-    pub(super) fn harness_error(&self, code: &str, text: &str) -> PeerError {
+    pub(super) fn harness_error(code: &str, text: &str) -> PeerError {
         PeerError {
             reported: Reported {
                 phase: Some(Phase::Spawn),
@@ -88,7 +88,7 @@ impl RunContext {
         StartFailure {
             evidence: Box::new(Evidence::default()),
             certain: None,
-            error: Some(self.harness_error("spawn.folder", &text)),
+            error: Some(Self::harness_error("spawn.folder", &text)),
             commands: Vec::new(),
             output: Vec::new(),
         }
@@ -104,7 +104,7 @@ impl RunContext {
                 self.peers.command(&job.client, Side::Client),
                 self.peers.command(&job.server, Side::Server),
             ],
-            output: self.peers.outputs(&job.client, &job.server).await,
+            output: self.peers.outputs(&job.client, &job.server),
         }
     }
 
@@ -131,7 +131,7 @@ impl RunContext {
     }
 
     /// The same key, never equal to another.
-    pub(super) fn unique(&self, key: LaneKey) -> LaneKey {
+    pub(super) fn unique(&self, key: &LaneKey) -> LaneKey {
         let n = self.folders.fetch_add(1, Ordering::Relaxed).to_string();
         key.iter().cloned().chain([(String::new(), n)]).collect()
     }

@@ -162,7 +162,7 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
                 certain: None,
                 error: Some(error),
                 commands: vec![command],
-                output: run.peers.output(request.server, Side::Server).await,
+                output: run.peers.output(request.server, Side::Server),
             })
         }
     }
@@ -197,7 +197,7 @@ pub(super) async fn connect(
                 senses.look_through(relay);
             }
             Err(e) => {
-                let error = run.harness_error("relay.listen", &format!("the relay cannot listen: {e}"));
+                let error = RunContext::harness_error("relay.listen", &format!("the relay cannot listen: {e}"));
                 return Err(fail(senses.evidence(None, None), None, Some(error), Vec::new()));
             }
         }
@@ -222,7 +222,7 @@ pub(super) async fn connect(
         }),
         Err((certain, error)) => {
             let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out(error.as_ref(), Phase::Connect, "connection", within));
-            let output = run.peers.outputs(request.client, request.server).await;
+            let output = run.peers.outputs(request.client, request.server);
             Err(fail(evidence, certain, error, output))
         }
     }
@@ -298,7 +298,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             let (phase, waiting_for) = waiting(&senses);
             let ran_out = ran_out(error.as_ref(), phase, waiting_for, request.start);
             let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out);
-            let output = run.peers.output(request.client, Side::Client).await;
+            let output = run.peers.output(request.client, Side::Client);
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }
     }
@@ -482,8 +482,8 @@ impl Watch {
             Some(None) => CookieSeen::Missing,
             Some(Some(changed)) if changed != value => CookieSeen::Other,
             Some(Some(_)) => CookieSeen::Set,
-            None if sent? => CookieSeen::Set,
-            None => CookieSeen::Missing,
+            None if !sent? => CookieSeen::Missing,
+            None => CookieSeen::Set,
         })
     }
 }

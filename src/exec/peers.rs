@@ -378,10 +378,10 @@ impl Peers {
     }
 
     /// What a role's driver wrote to stderr; it serves other cases too.
-    pub(super) async fn output(&self, name: &str, side: Side) -> Vec<PeerOutput> {
+    pub(super) fn output(&self, name: &str, side: Side) -> Vec<PeerOutput> {
         let driver = lock(&self.drivers).get(&(name.to_owned(), side)).cloned();
         let Some(driver) = driver else { return Vec::new() };
-        let text = driver.stderr().await;
+        let text = driver.stderr();
         if text.is_empty() {
             return Vec::new();
         }
@@ -389,9 +389,9 @@ impl Peers {
     }
 
     /// Both sides' output.
-    pub(super) async fn outputs(&self, client: &str, server: &str) -> Vec<PeerOutput> {
-        let mut output = self.output(client, Side::Client).await;
-        output.extend(self.output(server, Side::Server).await);
+    pub(super) fn outputs(&self, client: &str, server: &str) -> Vec<PeerOutput> {
+        let mut output = self.output(client, Side::Client);
+        output.extend(self.output(server, Side::Server));
         output
     }
 
@@ -439,6 +439,9 @@ fn output_of(states: &Mutex<HashMap<String, State>>, name: &str) -> Option<PathB
     }
 }
 
+/// Program and arguments, and the variables set for them.
+type CommandLine = (Vec<String>, Vec<(String, String)>);
+
 /// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
 /// serves cases with and without it.
 fn render(
@@ -446,7 +449,7 @@ fn render(
     command: &Command,
     context: &Map<String, Value>,
     output: Option<PathBuf>,
-) -> Result<(Vec<String>, Vec<(String, String)>), String> {
+) -> Result<CommandLine, String> {
     let mut context = context.clone();
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
     // Commands run in the peer's folder, so that a relative path to it would miss.

@@ -42,8 +42,8 @@ impl Senses {
 
     /// Looks through this relay from now on, and wakes whoever waits when it sees something.
     pub(super) fn look_through(self: &Arc<Self>, relay: Arc<Relay>) {
-        *lock(&self.relay) = Some(Arc::clone(&relay));
         let mut seen = relay.changed();
+        *lock(&self.relay) = Some(relay);
         let senses = Arc::downgrade(self);
         tokio::spawn(async move {
             while seen.changed().await.is_ok() {

@@ -98,7 +98,8 @@ impl Driver {
     }
 
     /// What the running process wrote to stderr, if there is one.
-    pub async fn stderr(&self) -> String {
+    #[must_use]
+    pub fn stderr(&self) -> String {
         let running = self.slot().as_ref().and_then(|starting| starting.peek().and_then(|r| r.as_ref().ok().cloned()));
         running.map(|running| running.process.stderr()).unwrap_or_default()
     }
@@ -246,7 +247,7 @@ impl Driver {
 
     /// The driver let a deadline pass by more than its slack: it is ended, so that the next request
     /// gets a fresh one.
-    async fn overdue(&self, running: &Arc<Running>, what: &str, within: Duration) -> PeerError {
+    fn overdue(&self, running: &Arc<Running>, what: &str, within: Duration) -> PeerError {
         {
             let mut slot = self.slot();
             let current = slot.as_ref().and_then(Shared::peek);

@@ -54,7 +54,7 @@ impl Driver {
         match answer {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(e)) => Err(self.link_error(running, &e)),
-            Err(_) => Err(self.overdue(running, what, within).await),
+            Err(_) => Err(self.overdue(running, what, within)),
         }
     }
 
@@ -480,7 +480,7 @@ impl Stream for DriverStream {
                 })),
                 Ok(Ok(Ok(other))) => Err(self.driver.unexpected("open", &other)),
                 Ok(Ok(Err(e))) => Err(self.driver.link_error(&self.running, &e)),
-                Ok(Err(_)) | Err(_) => Err(self.driver.overdue(&self.running, "end of stream", self.deadline).await),
+                Ok(Err(_)) | Err(_) => Err(self.driver.overdue(&self.running, "end of stream", self.deadline)),
             }
         })
     }
