@@ -171,6 +171,7 @@ impl Dispatcher {
             }
         }
         running.shutdown().await;
+        totals.interrupted = *self.stop.borrow() > Stop::No;
         for case in waiting.into_iter().chain(cases) {
             if *self.stop.borrow() > Stop::No {
                 totals.interrupted = true;

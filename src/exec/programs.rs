@@ -70,6 +70,13 @@ impl DriverProcess for DriverProgram {
         if words.is_empty() { state } else { format!("{state}; its last words: {words}") }
     }
 
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.spawned.wait().await;
+            self.stderr.ended().await;
+        })
+    }
+
     fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr.snapshot().bytes()).into_owned()
     }

@@ -26,6 +26,8 @@ pub const DRIVER_SLACK: Duration = Duration::from_millis(500);
 const BYE_WITHIN: Duration = Duration::from_secs(2);
 /// Budget for the answer to `hello`, unless told otherwise.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// What a driver whose stdout ended may take to be gone, before it is told of.
+const GONE_WITHIN: Duration = Duration::from_millis(300);
 /// A driver that could not be started so often in a row is not started again in this run.
 const START_ATTEMPTS: u64 = 2;
 
@@ -43,6 +45,8 @@ pub struct Started {
 pub trait DriverProcess: Send + Sync {
     /// One line on its state for error messages: running or how it ended, and its last words.
     fn account(&self) -> String;
+    /// Resolves when it has ended and what it said last is known.
+    fn ended(&self) -> BoxFuture<'_, ()>;
     /// Its output so far on stderr, bounded.
     fn stderr(&self) -> String;
     /// Ends it and its tree.
@@ -193,7 +197,7 @@ impl Driver {
                 ));
             }
             Ok(Err(e)) => {
-                return Err(self.harness("driver.broken", &format!("{e}; {}", running.process.account())));
+                return Err(self.broken(running, &e).await);
             }
             Ok(Ok(reply)) => reply,
         };
@@ -231,7 +235,7 @@ impl Driver {
     }
 
     /// A request that got no proper answer.
-    fn link_error(&self, running: &Running, error: &LinkError) -> PeerError {
+    async fn link_error(&self, running: &Running, error: &LinkError) -> PeerError {
         match error {
             LinkError::Refused { kind: message::ErrorKind::Unsupported, text } => PeerError {
                 refused: true,
@@ -239,10 +243,14 @@ impl Driver {
                 ..self.harness("driver.unsupported", &format!("it does not support the request: {text}"))
             },
             LinkError::Refused { .. } => self.harness("driver.refused", &error.to_string()),
-            LinkError::Broken(_) => {
-                self.harness("driver.broken", &format!("{error}; {}", running.process.account()))
-            }
+            LinkError::Broken(_) => self.broken(running, error).await,
         }
+    }
+
+    /// The driver broke off: how it ended and its last words say why, and come a moment later.
+    async fn broken(&self, running: &Running, error: &LinkError) -> PeerError {
+        let _ = tokio::time::timeout(GONE_WITHIN, running.process.ended()).await;
+        self.harness("driver.broken", &format!("{error}; {}", running.process.account()))
     }
 
     /// The driver let a deadline pass by more than its slack: it is ended, so that the next request

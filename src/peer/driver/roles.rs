@@ -53,7 +53,7 @@ impl Driver {
         guard.cancel = None;
         match answer {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(e)) => Err(self.link_error(running, &e)),
+            Ok(Err(e)) => Err(self.link_error(running, &e).await),
             Err(_) => Err(self.overdue(running, what, within)),
         }
     }
@@ -479,7 +479,7 @@ impl Stream for DriverStream {
                     native: None,
                 })),
                 Ok(Ok(Ok(other))) => Err(self.driver.unexpected("open", &other)),
-                Ok(Ok(Err(e))) => Err(self.driver.link_error(&self.running, &e)),
+                Ok(Ok(Err(e))) => Err(self.driver.link_error(&self.running, &e).await),
                 Ok(Err(_)) | Err(_) => Err(self.driver.overdue(&self.running, "end of stream", self.deadline)),
             }
         })
