@@ -143,7 +143,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 
 /// Codes as they stand in the sources; `{…}` for what is filled in.
 fn codes() -> BTreeSet<(String, String)> {
-    const FAMILIES: &str = "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service";
+    const FAMILIES: &str = "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service|engine";
     let literal = Regex::new(&format!(r#""((?:{FAMILIES})(?:\.[A-Za-z0-9{{}}_-]+)+)""#)).expect("a pattern");
     let made = Regex::new(&format!(
         r"(?:Fault::new\(\s*[\w:]+,\s*(?:format!\()?|code: |observed\(|harness\(|harness_error\(|error\(\s*){}",

@@ -165,6 +165,7 @@ impl Engine {
 
     /// Ends everything that is still up, in order, unless the user wants out at once.
     async fn take_down(&self, run: &RunContext) {
+        run.peers.give_up();
         run.lanes.clear();
         run.servers.clear();
         run.teardown.close();

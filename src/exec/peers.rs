@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::lane::LaneRequest;
 use super::programs::start_driver;
@@ -63,6 +64,8 @@ pub(super) struct Peers {
     plan: Arc<Plan>,
     states: Arc<Mutex<HashMap<String, State>>>,
     changed: Arc<watch::Sender<u64>>,
+    /// Builds and probes under way.
+    preparing: Mutex<JoinSet<()>>,
     drivers: Mutex<HashMap<(String, Side), Driver>>,
     builder: Arc<Builder>,
     spawner: Spawner,
@@ -101,6 +104,7 @@ impl Peers {
             plan,
             states: Arc::default(),
             changed: Arc::new(watch::channel(0).0),
+            preparing: Mutex::default(),
             drivers: Mutex::default(),
             builder,
             spawner,
@@ -174,7 +178,7 @@ impl Peers {
         let changed = Arc::clone(&self.changed);
         let missing_left_out = !self.require && self.plan.scenario().missing_peers == MissingPeers::LeaveOut;
         let drivers = self.drivers_of(&peer);
-        tokio::spawn(async move {
+        lock(&self.preparing).spawn(async move {
             let state = match build(&builder, &peer, &events).await {
                 Ok(built) => {
                     for text in built.notes {
@@ -393,6 +397,11 @@ impl Peers {
         let mut output = self.output(client, Side::Client);
         output.extend(self.output(server, Side::Server));
         output
+    }
+
+    /// Gives up what is still being built or probed: no case will want it.
+    pub(super) fn give_up(&self) {
+        lock(&self.preparing).abort_all();
     }
 
     /// Ends all drivers.

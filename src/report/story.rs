@@ -163,7 +163,9 @@ impl Teller {
         if let Some(alert) = seen.alert {
             self.say("alert", alert.to_string());
         }
-        for text in seen.texts.iter().take(self.limits.items) {
+        // The cause often quotes them already.
+        let told = |text: &&String| seen.cause.as_ref().is_some_and(|cause| cause.text.contains(text.as_str()));
+        for text in seen.texts.iter().filter(|text| !told(text)).take(self.limits.items) {
             self.quote("said", text);
         }
         let failed: Vec<_> = seen.checks.iter().filter(|check| !check.held).collect();
