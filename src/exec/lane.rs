@@ -293,7 +293,8 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
-            if certain.is_none() && senses.has_started() {
+            let explained = error.as_ref().is_some_and(|e| e.reported.cause.is_some()) && senses.has_line();
+            if certain.is_none() && senses.has_started() && !explained {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
                 let _ = tokio::time::timeout(within, senses.server_ended()).await;
