@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::axis;
 use crate::axis::values::{Group, HostChanges, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
 use crate::filter::Expr;
-use crate::axis::values::{Group, HostChanges, KeyType, Launch, Request, TlsMode, TlsVersion, Transport};
 use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
 use super::capability::Missing;

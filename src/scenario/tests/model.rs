@@ -254,7 +254,7 @@ fn anchors_and_merge_keys() {
 fn a_value_can_change_the_plugin_host() {
     let scenario = good(bent(
         "key: [p256, p384]",
-        "key: [p256, p384]\n      host: { sound: , odd: { host: { env: { A: null, B: 1 }, protocol_versions: [7] }, weight: 2 } }",
+        "key: [p256, p384]\n    host: { sound: , odd: { host: { env: { A: null, B: 1 }, protocol_versions: [7] }, weight: 2 } }",
     ));
     let axis = scenario.blocks[0].axes.iter().find(|axis| axis.name == "host").unwrap();
     assert_eq!(axis.values[0].host, None);
