@@ -1,12 +1,11 @@
 //! The scenarios of handshakes that must fail, run by the real binary: each case has the cause that
 //! this table names. A rule matches by prefix and a rule can be widened; a cause that changes fails here.
-//!
-//! Go and Python hosts and plugins are met where their tools are there; with SOUPSCEN_REQUIRE_PEERS
-//! set they have to be.
+//! Without Go and Python only the built-in host is tried.
 
-use std::path::Path;
-use std::process::Command;
+#[path = "support/run.rs"]
+mod run;
 
+use run::{Place, ROOT, Results, text, toolchains};
 use serde_json::Value;
 
 /// What a case comes to: `passed`, or the code of its cause, or the fact that is not effective.
@@ -88,70 +87,52 @@ fn what_only_a_budget_ends_says_what_was_waited_for() {
 
 /// Runs a scenario and holds every case against the table, and the table against the cases.
 fn compare(scenario: &str, table: &[(&str, &str, [Expected; 3])]) {
-    let results = run(scenario);
-    let cases = results["cases"].as_array().expect("cases");
+    let everyone = toolchains(&["go", "python3"]);
+    let results = results(scenario, everyone);
     let mut wrong = Vec::new();
-    let mut seen = 0;
-    for case in cases {
-        let axis = |name: &str| case["axes"][name].as_str().unwrap_or_default();
+    for case in results.cases() {
+        let axis = |name: &str| text(&case["axes"][name]);
         let defect = if axis("defect").is_empty() { axis("host") } else { axis("defect") };
         let row = table.iter().find(|(known, server, _)| *known == defect && *server == axis("server"));
         let client = CLIENTS.iter().position(|known| *known == axis("client")).expect("a known client");
         let expected = row.map_or("no row", |(_, _, expected)| expected[client]);
+        let ours = axis("client") == "rust" && ["rust", "broken"].contains(&axis("server"));
+        let expected = if everyone || ours { expected } else { "not-run" };
         let got = outcome(case);
-        if got == "not-run" && !required() && (axis("client") != "rust" || !["rust", "broken"].contains(&axis("server"))) {
-            seen += 1;
-            continue;
-        }
-        if got == expected {
-            seen += 1;
-        } else {
-            wrong.push(format!("{}\n  expected {expected}\n  got      {got}: {}", case["id"], observation(case)["cause"]));
+        if got != expected {
+            let cause = &last(case)["cause"];
+            wrong.push(format!("{}\n  expected {expected}\n  got      {got}: {cause}", text(&case["id"])));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let rows = table.iter().flat_map(|(_, _, expected)| expected).filter(|expected| **expected != "excluded").count();
-    assert_eq!(seen, rows, "every row of the table is a case of {scenario}.yaml");
+    assert_eq!(results.cases().len(), rows, "every row of the table is a case of {scenario}.yaml");
 }
 
-fn observation(case: &Value) -> &Value {
+fn results(scenario: &str, everyone: bool) -> Results {
+    let place = Place::new();
+    let file = format!("{ROOT}/scenarios/negative/{scenario}.yaml");
+    let require: &[&str] = if everyone { &["--require-peers"] } else { &[] };
+    let (_, results) = place.results(&file, require);
+    assert!(place.processes().is_empty(), "no plugin is left: {:?}", place.processes());
+    results
+}
+
+/// What was seen in the last attempt, if there was one.
+fn last(case: &Value) -> &Value {
     case["attempts"].as_array().and_then(|attempts| attempts.last()).map_or(&Value::Null, |last| &last["observation"])
 }
 
 /// What a case came to, in the words of the tables. A verdict that is red is its own word.
 fn outcome(case: &Value) -> String {
-    let cause = observation(case)["cause"]["code"].as_str();
-    match (case["verdict"].as_str().unwrap_or("no verdict"), cause) {
+    match (text(&case["verdict"]), last(case)["cause"]["code"].as_str()) {
         ("known", Some(cause)) => cause.to_owned(),
         ("known", None) => {
-            let facts = observation(case)["facts"].as_array().cloned().unwrap_or_default();
-            let differs = |fact: &&Value| {
-                fact["requested"].is_string() && fact["effective"]["value"] != fact["requested"]
-            };
-            let names = facts.iter().filter(differs).filter_map(|fact| fact["fact"].as_str());
-            format!("not-effective {}", names.collect::<Vec<_>>().join(" "))
+            let differs = |fact: &&Value| !text(&fact["requested"]).is_empty() && fact["effective"]["value"] != fact["requested"];
+            let facts = last(case)["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let names: Vec<_> = facts.iter().filter(differs).map(|fact| text(&fact["fact"])).collect();
+            format!("not-effective {}", names.join(" "))
         }
         (verdict, _) => verdict.to_owned(),
     }
-}
-
-fn required() -> bool {
-    std::env::var_os("SOUPSCEN_REQUIRE_PEERS").is_some_and(|value| !value.is_empty())
-}
-
-fn run(scenario: &str) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("negative-{scenario}.json"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_soupscen"));
-    command.arg("run").arg(root.join(format!("scenarios/negative/{scenario}.yaml")));
-    // In the project's folder, where other runs have built the peers already.
-    command.arg("--json").arg(&results).current_dir(root).env("NO_COLOR", "1");
-    if required() {
-        command.arg("--require-peers");
-    }
-    let output = command.output().expect("soupscen runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    let text = std::fs::read(&results).unwrap_or_else(|error| panic!("no results: {error}\n{said}\n{complained}"));
-    serde_json::from_slice(&text).expect("results are JSON")
 }
