@@ -25,8 +25,11 @@ use super::tls::SideSpecs;
 /// How long a host may still say its own word on a failure that is certain already. It decides
 /// nothing any more, and most say it within 5 ms.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(60);
-/// How long the end of a plugin that its host has given up is waited for: it tells a crash from a refusal.
+/// How long the end of a plugin that its host has given up is waited for: it tells a crash from a
+/// refusal.
 const LAST_EXIT: Duration = Duration::from_millis(150);
+/// The same where there was no line: then the end, or what made the host kill it, is all there is.
+const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 /// How long after its budget a line is still looked for, so that late and never are told apart.
 const LATE_WATCH: Duration = Duration::from_secs(1);
 /// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
@@ -290,9 +293,11 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
-            if certain.is_none() {
+            let explained = error.as_ref().is_some_and(|e| e.reported.cause.is_some()) && senses.has_line();
+            if certain.is_none() && senses.has_started() && !explained {
                 // The exit of a plugin that the host has just given up is part of the evidence.
-                let _ = tokio::time::timeout(LAST_EXIT, senses.server_ended()).await;
+                let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
+                let _ = tokio::time::timeout(within, senses.server_ended()).await;
             }
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);

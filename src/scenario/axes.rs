@@ -70,6 +70,10 @@ pub(super) fn axis(sink: &mut Sink, pending: &mut Pending, subject: &Subject<'_>
     if values.is_empty() {
         return None;
     }
+    if let Some(value) = values.iter().find(|value| value.host.is_some() && affects == Affects::Call) {
+        let message = format!("`{}` changes the plugin host, and `{name}` says that it affects only calls", value.name);
+        sink.error("wrong-affects", value.span, message, "changes the host", "say `affects: server`, or leave it out");
+    }
     Some(Axis { name: name.to_owned(), values, applies, affects, effective, span: entry.span })
 }
 

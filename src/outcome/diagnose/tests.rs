@@ -3,8 +3,8 @@
 use super::*;
 use crate::axis::values::{KeyType, Transport};
 use crate::outcome::evidence::{
-    Alert, CertFacts, ClientHello, HandshakeProblem, HandshakeReport, Known, Opening, RanOut, Reported, ServerHello,
-    WireReport,
+    Alert, CertFacts, ClientHello, CookieSeen, HandshakeProblem, HandshakeReport, Known, Opening, RanOut, Reported,
+    ServerHello, WireReport,
 };
 use crate::outcome::records::{self, ClientFlight};
 
@@ -198,6 +198,14 @@ fn tls_rows() -> Vec<Row> {
             (Tls, "tls.rejected.server-cert.by-client", DEDUCED, Failed),
         ),
         (
+            "go trusts no certificate, for none was announced",
+            Evidence {
+                handshake: Some(bad_line("line.cert.empty", false)),
+                ..wire(closed(Side::Client, client_sent(&[19], alert(Side::Client, None, answered(GO, 0x0304, flight)))))
+            },
+            (Tls, "tls.rejected.server-cert.by-client.unannounced", DEDUCED, Failed),
+        ),
+        (
             "under TLS 1.2 the alert is readable",
             wire(closed(Side::Client, alert(Side::Client, Some(48), answered(GO, 0x0303, &[])))),
             (Tls, "tls.rejected.server-cert.by-client.unknown-ca", OBSERVED, Failed),
@@ -363,6 +371,52 @@ fn launch_rows() -> Vec<Row> {
             "no cookie",
             with(no_line(), vec![plugin(Some(Exit::Code(1)), go_words)]),
             (Handshake, "handshake.cookie", DEDUCED, Ending::Failed),
+        ),
+        (
+            "a cookie that never arrived, whatever the plugin says of it",
+            with(
+                HandshakeReport { cookie: Some(CookieSeen::Missing), ..no_line() },
+                vec![plugin(Some(Exit::Code(1)), "Traceback")],
+            ),
+            (Handshake, "handshake.cookie.missing", DEDUCED, Ending::Failed),
+        ),
+        (
+            "another cookie, and our own host, which only sees the end",
+            Evidence {
+                client: Some(our_end("handshake.exit")),
+                ..with(
+                    HandshakeReport { cookie: Some(CookieSeen::Other), ..no_line() },
+                    vec![plugin(Some(Exit::Code(1)), "")],
+                )
+            },
+            (Handshake, "handshake.cookie.wrong", DEDUCED, Ending::Failed),
+        ),
+        (
+            "a client certificate that is none",
+            with(
+                HandshakeReport { auto_mtls: true, cookie: Some(CookieSeen::Set), ..no_line() },
+                vec![plugin(Some(Exit::Code(1)), "no PEM")],
+            ),
+            (Handshake, "handshake.client-cert", DEDUCED, Ending::Failed),
+        ),
+        (
+            "it ended by itself, and its host killed it in the same moment",
+            with(no_line(), vec![ProcessReport { asked_to_end: true, ..plugin(Some(Exit::Code(3)), "") }]),
+            (Handshake, "handshake.exit", OBSERVED, Ending::Crashed),
+        ),
+        (
+            "a line that came too late",
+            with(bad_line("late", true), vec![plugin(None, "")]),
+            (Handshake, "handshake.late", OBSERVED, Ending::TimedOut),
+        ),
+        (
+            "a line that this host waits on after",
+            Evidence {
+                client: None,
+                timeout: Some(RanOut { phase: Phase::Connect, waiting_for: "connection".into(), budget_ms: 1500 }),
+                ..with(bad_line("line.five-fields", false), vec![plugin(None, "")])
+            },
+            (Handshake, "handshake.line.five-fields", DEDUCED, Ending::Failed),
         ),
         (
             "exit at once",
@@ -538,6 +592,8 @@ fn what_is_certain_ends_a_case_and_what_is_not_does_not() {
     let uncertain = [
         "silence",
         "a line that some hosts take, and this one did not",
+        "a line that this host waits on after",
+        "it ended by itself, and its host killed it in the same moment",
         "no common version, by the host's words alone",
         "the host refuses a line that is in order",
         "our own client could not start it",

@@ -201,7 +201,8 @@ pub(crate) enum AxisForm {
 pub(crate) enum AxisValues {
     /// Names, or maps from a name to its facts.
     List(Vec<AxisItem>),
-    /// Names with facts; for `tls` a mode and certificate files.
+    /// Names with facts, among them `host: { env: …, protocol_versions: … }`, which changes the plugin
+    /// host; for `tls` a mode and certificate files.
     Map(BTreeMap<String, Value>),
 }
 

@@ -325,3 +325,15 @@ fn nothing_to_run() {
     let found = problems(bent("    ops:\n      - put", "    ops: []\n    opsi:\n      - put"));
     assert!(found.iter().any(|p| p.starts_with("empty a.yaml:19:10")), "{found:?}");
 }
+
+#[test]
+fn changes_of_a_plugin_host() {
+    let with = |value: &str| format!("key: [p256, p384]\n    own: {{ odd: {{ host: {value} }} }}");
+    let key = "key: [p256, p384]";
+    check(key, &with("{ enf: {} }"), "unknown-key", "enf", "did you mean `env`?");
+    check(key, &with("{ env: { A=B: c } }"), "bad-name", "A=B", "");
+    check(key, &with("{ env: { A: [b] } }"), "wrong-type", "[b]", "");
+    check(key, &with("{ protocol_versions: [-1] }"), "out-of-range", "-1", "");
+    let calls = "key: [p256, p384]\n    own: { affects: call, values: { odd: { host: { env: {} } } } }";
+    check(key, calls, "wrong-affects", "odd", "affects: server");
+}

@@ -249,3 +249,17 @@ fn anchors_and_merge_keys() {
     assert_eq!(scenario.peers["rust2"].facts["tier"], "two");
     assert_eq!(scenario.peers["rust2"].facts["lang"], "rust");
 }
+
+#[test]
+fn a_value_can_change_the_plugin_host() {
+    let scenario = good(bent(
+        "key: [p256, p384]",
+        "key: [p256, p384]\n    host: { sound: , odd: { host: { env: { A: null, B: 1 }, protocol_versions: [7] }, weight: 2 } }",
+    ));
+    let axis = scenario.blocks[0].axes.iter().find(|axis| axis.name == "host").unwrap();
+    assert_eq!(axis.values[0].host, None);
+    let changes = axis.values[1].host.as_deref().unwrap();
+    assert_eq!(changes.env.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect::<Vec<_>>(), [("A", None), ("B", Some("1"))]);
+    assert_eq!(changes.protocol_versions.as_deref(), Some(&[7][..]));
+    assert_eq!(axis.values[1].facts.keys().collect::<Vec<_>>(), ["weight"]);
+}
