@@ -117,7 +117,7 @@ fn all_problems_of_a_file_are_told_at_once() {
     let place = Place::new();
     place.write(
         "wrong.yaml",
-        r#"soupscen: 1
+        r"soupscen: 1
 name: wrong
 peers: { rust: { builtin: {} } }
 timeouts: { case: 20 parsecs }
@@ -129,7 +129,7 @@ scripts:
       - putt: { key: a, value: b }
 expectations:
   - { id: x, when: client == go, outcome: failed }
-"#,
+",
     );
     for command in ["check", "plan", "run"] {
         let ran = place.run([command, "wrong.yaml"]).exits(2);

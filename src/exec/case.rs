@@ -102,8 +102,8 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     // So are drivers: one serves many cases.
     let launch = job.request.launch.unwrap_or(Launch::Direct);
     if let Err(error) = run.peers.warm(&job.client, &job.server, launch).await {
-        let end = End::NoLane(Box::new(run.no_driver(job, error).await), false);
-        return (conclude(run, job, end, Transcript::default(), None, Duration::ZERO).await, false);
+        let end = End::NoLane(Box::new(run.no_driver(job, error)), false);
+        return (conclude(run, job, end, Transcript::default(), None, Duration::ZERO), false);
     }
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
@@ -127,7 +127,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         lease.poison();
     }
     let elapsed = started.elapsed();
-    (conclude(run, job, end, transcript, lease.as_ref(), elapsed).await, shared)
+    (conclude(run, job, end, transcript, lease.as_ref(), elapsed), shared)
 }
 
 /// How an attempt came to its end.
@@ -279,7 +279,7 @@ async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
 }
 
 /// From how it ended to what is recorded.
-async fn conclude(
+fn conclude(
     run: &RunContext,
     job: &Job,
     end: End,

@@ -95,7 +95,7 @@ impl RunContext {
     }
 
     /// A case whose driver is not to be had.
-    pub(super) async fn no_driver(&self, job: &Job, error: PeerError) -> StartFailure {
+    pub(super) fn no_driver(&self, job: &Job, error: PeerError) -> StartFailure {
         StartFailure {
             evidence: Box::default(),
             certain: None,

@@ -483,12 +483,11 @@ impl Watch {
 
     fn cookie_seen(&self, sent: Option<bool>) -> Option<CookieSeen> {
         let (key, value) = &self.cookie;
-        Some(match self.host.env.get(key) {
-            Some(None) => CookieSeen::Missing,
-            Some(Some(changed)) if changed != value => CookieSeen::Other,
-            Some(Some(_)) => CookieSeen::Set,
-            None if !sent? => CookieSeen::Missing,
-            None => CookieSeen::Set,
-        })
+        let set = match self.host.env.get(key) {
+            Some(Some(changed)) if changed != value => return Some(CookieSeen::Other),
+            Some(changed) => changed.is_some(),
+            None => sent?,
+        };
+        Some(if set { CookieSeen::Set } else { CookieSeen::Missing })
     }
 }
