@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The program under test.
-pub const SOUPSCEN: &str = env!("CARGO_BIN_EXE_soupscen");
+pub(crate) const SOUPSCEN: &str = env!("CARGO_BIN_EXE_soupscen");
 /// The project.
-pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// A run that takes longer than this hangs. Only a bound: nothing should come near it.
-pub const HANGS: Duration = Duration::from_secs(150);
+pub(crate) const HANGS: Duration = Duration::from_secs(150);
 
 /// One put and one get.
-pub const PUT_GET: &str = r#"
+pub(crate) const PUT_GET: &str = r#"
 scripts:
   put-get:
     ops:
@@ -32,40 +32,40 @@ scripts:
 "#;
 
 /// A folder of a test's own, removed with it.
-pub struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Short, below /tmp: sockets have to fit in it.
         let folder = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
         fs::create_dir(folder.path().join("tmp")).unwrap();
         Self { folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
     /// Writes a file; folders on its way are made.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.at(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         path
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.at(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// The program, ready to be given arguments.
-    pub fn soupscen(&self) -> Command {
+    pub(crate) fn soupscen(&self) -> Command {
         let mut command = Command::new(SOUPSCEN);
         command
             .current_dir(self.path())
@@ -80,14 +80,14 @@ impl Place {
     }
 
     /// Runs it to its end.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
         let mut command = self.soupscen();
         command.args(arguments);
         ran(command)
     }
 
     /// `run FILE --json … ARGUMENTS`, and the results.
-    pub fn results(&self, file: &str, arguments: &[&str]) -> (Ran, Results) {
+    pub(crate) fn results(&self, file: &str, arguments: &[&str]) -> (Ran, Results) {
         let json = self.at("results.json");
         let _ = fs::remove_file(&json);
         let all = ["run", file, "--json", "results.json"].into_iter().chain(arguments.iter().copied());
@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// Everything below a folder of the place, by path.
-    pub fn files(&self, below: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.at(below)];
         while let Some(folder) = folders.pop() {
@@ -114,12 +114,12 @@ impl Place {
     }
 
     /// Nothing is left in the place's `TMPDIR`.
-    pub fn tmp_is_empty(&self) -> bool {
+    pub(crate) fn tmp_is_empty(&self) -> bool {
         fs::read_dir(self.at("tmp")).unwrap().next().is_none()
     }
 
     /// Processes that have to do with this place, by their arguments or environment.
-    pub fn processes(&self) -> BTreeMap<i32, String> {
+    pub(crate) fn processes(&self) -> BTreeMap<i32, String> {
         let mark = self.path().to_str().unwrap().as_bytes();
         let mut found = BTreeMap::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -135,40 +135,40 @@ impl Place {
 }
 
 /// Where peers are built for all tests: where a run in the project's own folder has them.
-pub fn builds() -> PathBuf {
+pub(crate) fn builds() -> PathBuf {
     let given = std::env::var_os("SOUPSCEN_CACHE").filter(|v| !v.is_empty());
     given.map_or_else(|| Path::new(ROOT).join(".soupscen/builds"), PathBuf::from)
 }
 
 /// A program that came to its end.
-pub struct Ran {
-    pub status: ExitStatus,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self}"))
     }
 
     /// Fails unless the status is this one.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
         self
     }
 
     /// Fails unless it was said, on either stream.
     #[track_caller]
-    pub fn says(self, what: &str) -> Self {
+    pub(crate) fn says(self, what: &str) -> Self {
         assert!(self.out.contains(what) || self.err.contains(what), "`{what}` is not in\n{self}");
         self
     }
 
     /// Fails if it was said, on either stream.
     #[track_caller]
-    pub fn never_says(self, what: &str) -> Self {
+    pub(crate) fn never_says(self, what: &str) -> Self {
         assert!(!self.out.contains(what) && !self.err.contains(what), "`{what}` is in\n{self}");
         self
     }
@@ -181,20 +181,20 @@ impl std::fmt::Display for Ran {
 }
 
 /// Runs a command to its end.
-pub fn ran(command: Command) -> Ran {
+pub(crate) fn ran(command: Command) -> Ran {
     Going::start(command).end()
 }
 
 /// A program that runs, in a process group of its own as from a terminal. Killed with its group if
 /// the test fails.
-pub struct Going {
+pub(crate) struct Going {
     child: Child,
     out: Option<std::thread::JoinHandle<String>>,
     err: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Going {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         use std::os::unix::process::CommandExt as _;
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
@@ -210,25 +210,25 @@ impl Going {
         Self { child, out, err }
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     /// A signal to the whole foreground group, as a terminal sends it.
-    pub fn signal_group(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal_group(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for its end.
-    pub fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let until = Instant::now() + HANGS;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -252,21 +252,21 @@ impl Drop for Going {
 }
 
 /// `results.json`.
-pub struct Results(pub Value);
+pub(crate) struct Results(pub(crate) Value);
 
 impl Results {
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
         serde_json::from_str(&text).map(Self).map_err(|e| e.to_string())
     }
 
-    pub fn cases(&self) -> &[Value] {
+    pub(crate) fn cases(&self) -> &[Value] {
         self.0["cases"].as_array().unwrap()
     }
 
     /// The only case whose id has all of these in it.
     #[track_caller]
-    pub fn case(&self, parts: &[&str]) -> &Value {
+    pub(crate) fn case(&self, parts: &[&str]) -> &Value {
         let matching = |case: &&Value| parts.iter().all(|part| case["id"].as_str().unwrap().contains(part));
         let found: Vec<_> = self.cases().iter().filter(matching).collect();
         let [only] = found.as_slice() else {
@@ -276,13 +276,13 @@ impl Results {
     }
 
     /// id → verdict.
-    pub fn verdicts(&self) -> BTreeMap<String, String> {
+    pub(crate) fn verdicts(&self) -> BTreeMap<String, String> {
         let one = |case: &Value| (text(&case["id"]).to_owned(), text(&case["verdict"]).to_owned());
         self.cases().iter().map(one).collect()
     }
 
     /// How often each verdict is there.
-    pub fn counts(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for verdict in self.verdicts().into_values() {
             *counts.entry(verdict).or_default() += 1;
@@ -292,20 +292,20 @@ impl Results {
 }
 
 /// A text of a result.
-pub fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
 /// What was seen in the last attempt.
 #[track_caller]
-pub fn observation(case: &Value) -> &Value {
+pub(crate) fn observation(case: &Value) -> &Value {
     let attempts = case["attempts"].as_array().unwrap();
     &attempts.last().unwrap_or_else(|| panic!("not executed: {case}"))["observation"]
 }
 
 /// What was requested of a fact and what was in force; empty where there is no such.
 #[track_caller]
-pub fn fact<'a>(case: &'a Value, name: &str) -> (&'a str, &'a str) {
+pub(crate) fn fact<'a>(case: &'a Value, name: &str) -> (&'a str, &'a str) {
     let facts = observation(case)["facts"].as_array().unwrap();
     let fact = facts.iter().find(|fact| fact["fact"] == name).unwrap_or_else(|| panic!("no fact {name}: {case}"));
     let effective = &fact["effective"];
@@ -313,7 +313,7 @@ pub fn fact<'a>(case: &'a Value, name: &str) -> (&'a str, &'a str) {
 }
 
 /// Waits, within reason, for something that no event tells of.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + HANGS;
     while !holds() {
         assert!(Instant::now() < until, "never happened: {what}");
@@ -323,7 +323,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Whether these toolchains are here. Where `SOUPSCEN_REQUIRE_PEERS` is set, a missing one fails the
 /// test; otherwise it is said that the test was left out.
-pub fn toolchains(programs: &[&str]) -> bool {
+pub(crate) fn toolchains(programs: &[&str]) -> bool {
     let here = |program: &&&str| {
         let version = if **program == "go" { "version" } else { "--version" };
         let status = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -8,6 +8,10 @@ use crate::outcome::{Certainty, Exit, Phase};
 /// prints the first, others name the cookie).
 const COOKIE_WORDS: &[&str] = &["not meant to be executed directly", "cookie"];
 
+/// The least that a host waits for a line, in microseconds; go-plugin's and pyvider's wait a minute
+/// and ten seconds unless told otherwise.
+const PATIENCE_US: u64 = 1_000_000;
+
 /// The finding of a launch that failed before the client could dial.
 pub(super) fn read(e: &Evidence) -> Option<Finding> {
     let handshake = e.handshake.as_ref()?;
@@ -65,7 +69,9 @@ fn no_line(e: &Evidence, handshake: &HandshakeReport, plugin: Option<&ProcessRep
     let lived = after(process.lived_us);
     // A host that reads the end of stdout kills what has ended already: a status of its own tells.
     let obeyed = process.asked_to_end && matches!(exit, Exit::Code(0 | 130 | 137 | 143));
-    if obeyed || matches!(exit, Exit::Signal(2 | 9 | 15)) {
+    // No host gives up so soon; what a signal ended before was not ended by one.
+    let waited = process.asked_to_end || e.timeout.is_some() || process.lived_us.is_none_or(|us| us >= PATIENCE_US);
+    if obeyed || (waited && matches!(exit, Exit::Signal(2 | 9 | 15))) {
         // Whoever waited for the line ended it.
         let text = format!("the plugin printed no handshake line and was ended{lived}{}", quote(process));
         let found = Finding::new(Phase::Handshake, "handshake.silence", Certainty::Deduced, text);

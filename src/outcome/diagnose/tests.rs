@@ -430,8 +430,16 @@ fn launch_rows() -> Vec<Row> {
         ),
         (
             "silence, and the host has killed it already",
-            with(no_line(), vec![plugin(Some(Exit::Signal(9)), "")]),
+            with(
+                no_line(),
+                vec![ProcessReport { lived_us: Some(10_000_000), ..plugin(Some(Exit::Signal(9)), "") }],
+            ),
             (Handshake, "handshake.silence", DEDUCED, Ending::TimedOut),
+        ),
+        (
+            "killed before any host would have given up",
+            with(no_line(), vec![plugin(Some(Exit::Signal(9)), "")]),
+            (Handshake, "handshake.exit", OBSERVED, Ending::Crashed),
         ),
         (
             "a line that no host takes",
