@@ -105,7 +105,8 @@ fn plan_as_json_is_the_same_plan() {
         assert!(listed.contains(run::text(&case["id"])));
         for name in ["id", "key", "slug"] {
             let found = place.run(["plan", "small.yaml", "--json", "--case", run::text(&case[name])]);
-            let found: Vec<_> = found.out.lines().filter(|line| line.contains("\"type\":\"case\"")).map(str::to_owned).collect();
+            let found: Vec<_> =
+                found.out.lines().filter(|line| line.contains("\"type\":\"case\"")).map(str::to_owned).collect();
             assert_eq!(found.len(), 1, "{name} of {case}");
             assert!(found[0].contains(run::text(&case["key"])));
         }

@@ -25,7 +25,11 @@ scripts:
     );
     let (ran, results) = place.results("nothing.yaml", &[]);
     let case = results.case(&["nothing"]);
-    assert_eq!((text(&case["verdict"]), observation(case)["checked"].as_u64()), ("errored", Some(0)), "{case:#}\n{ran}");
+    assert_eq!(
+        (text(&case["verdict"]), observation(case)["checked"].as_u64()),
+        ("errored", Some(0)),
+        "{case:#}\n{ran}"
+    );
     assert!(text(&case["why"]).contains("without executing a single check"), "{case:#}");
     ran.exits(3);
 }

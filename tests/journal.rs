@@ -14,10 +14,7 @@ use run::{Going, PUT_GET, Place, Results, eventually, observation, text};
 /// there, and those of `broken` fail.
 fn scenario(place: &Place) {
     let at = place.path().display();
-    place.write(
-        "gate.sh",
-        &format!("while [ ! -e {at}/go ]; do sleep 0.01; done\nexec {} serve kv\n", run::SOUPSCEN),
-    );
+    place.write("gate.sh", &format!("while [ ! -e {at}/go ]; do sleep 0.01; done\nexec {} serve kv\n", run::SOUPSCEN));
     place.write(
         "split.yaml",
         &format!(
@@ -174,7 +171,9 @@ fn a_reader_who_goes_away_is_no_crash() {
     let place = Place::new();
     scenario(&place);
     place.write("go", "");
-    for arguments in [&["plan", "split.yaml"][..], &["run", "split.yaml"], &["report", "latest", "-v"], &["check", "split.yaml"]] {
+    for arguments in
+        [&["plan", "split.yaml"][..], &["run", "split.yaml"], &["report", "latest", "-v"], &["check", "split.yaml"]]
+    {
         let mut command = place.soupscen();
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -111,7 +111,8 @@ fn outside_its_versions_it_is_void() {
 
 #[test]
 fn one_that_fails_from_time_to_time_may_pass() {
-    let wide = GOOD.replace("server == broken", "client == rust").replace("outcome: failed", "outcome: [failed, passed]");
+    let wide =
+        GOOD.replace("server == broken", "client == rust").replace("outcome: failed", "outcome: [failed, passed]");
     gives(&wide, "passed", "known", 0);
 }
 

@@ -111,7 +111,9 @@ fn every_case_is_as_the_model_says() {
     }
     is_valid(&results);
     junit_agrees(&place, &results);
-    for (peer, component) in [("go", "go-plugin"), ("go", "grpc-go"), ("python", "grpcio"), ("python", "pyvider-rpcplugin")] {
+    for (peer, component) in
+        [("go", "go-plugin"), ("go", "grpc-go"), ("python", "grpcio"), ("python", "pyvider-rpcplugin")]
+    {
         let version = text(&results.0["peers"][peer]["versions"][component]);
         assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{peer} {component}: {version}");
     }

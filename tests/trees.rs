@@ -70,6 +70,11 @@ fn holding(place: &Place) -> Going {
     let going = Going::start(command);
     eventually("the stray lives", || place.at("stray").exists());
     eventually("the plugin serves", || sockets(place) > 0);
+    // What is looked for afterwards can be found as long as it is there.
+    let found = place.processes();
+    let stray: i32 = place.read("stray").trim().parse().unwrap();
+    assert!(found.contains_key(&stray) && found.contains_key(&going.pid()), "{found:#?}");
+    assert!(!place.tmp_is_empty());
     going
 }
 
@@ -238,7 +243,12 @@ scripts:
 ";
     scenario(&place, plugin, scripts, "tls: [none, auto]");
     let (ran, results) = place.results("tree.yaml", &[]);
-    assert_eq!((results.counts().get("passed"), results.counts().get("failed")), (Some(&4), Some(&2)), "{}", ran.status);
+    assert_eq!(
+        (results.counts().get("passed"), results.counts().get("failed")),
+        (Some(&4), Some(&2)),
+        "{}",
+        ran.status
+    );
     // What is kept of it is bounded.
     let kept: u64 = place.files("home").iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(kept < 20 << 20, "{kept} bytes are kept");
@@ -298,4 +308,3 @@ fn a_driver_that_floods_stderr_and_ends_is_told_by_its_last_words() {
     let (_, ran, _) = with_driver("yes flood | head -c 3000000 >&2\necho 'no license for today' >&2\nexit 7\n");
     ran.says("no license for today");
 }
-

@@ -25,7 +25,11 @@ impl spawn::Spawner for PluginSpawner {
             let (Some(stdout), Some(stderr)) = (spawned.stdout.take(), spawned.stderr.take()) else {
                 return Err(std::io::Error::other("a pipe of the program is missing"));
             };
-            Ok(spawn::Spawned { stdout: Box::new(stdout), stderr: Box::new(stderr), process: Box::new(Plugin(spawned)) })
+            Ok(spawn::Spawned {
+                stdout: Box::new(stdout),
+                stderr: Box::new(stderr),
+                process: Box::new(Plugin(spawned)),
+            })
         })
     }
 }
@@ -46,7 +50,8 @@ impl spawn::Process for Plugin {
 pub(super) async fn start_driver(spawner: &Spawner, program: Program) -> Result<Started, String> {
     let program = Program { stdin: true, ..program };
     let mut spawned = spawner.spawn(&program).await.map_err(|e| e.to_string())?;
-    let (Some(stdin), Some(stdout), Some(stderr)) = (spawned.stdin.take(), spawned.stdout.take(), spawned.stderr.take())
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (spawned.stdin.take(), spawned.stdout.take(), spawned.stderr.take())
     else {
         return Err("a pipe of the driver is missing".into());
     };

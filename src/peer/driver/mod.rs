@@ -170,8 +170,7 @@ impl Driver {
 
     async fn start_once(&self) -> Result<Arc<Running>, PeerError> {
         let started = (self.start)().await.map_err(|e| self.harness("driver.start", &e))?;
-        let running =
-            Arc::new(Running { link: Link::start(started.stdin, started.stdout), process: started.process });
+        let running = Arc::new(Running { link: Link::start(started.stdin, started.stdout), process: started.process });
         self.starts.fetch_add(1, Ordering::Relaxed);
         self.greet(&running).await?;
         Ok(running)
@@ -183,12 +182,10 @@ impl Driver {
 
     async fn greet(&self, running: &Running) -> Result<(), PeerError> {
         let probe = format!("soupscen.probe.{:08x}", rand_u32());
-        let hello = Request::Hello {
-            contracts: vec![CONTRACT],
-            deadline_ms: millis(self.hello_within),
-            probe: probe.clone(),
-        };
-        let answer = tokio::time::timeout(self.hello_within + DRIVER_SLACK, running.link.ask(Slot::Hello, &hello)).await;
+        let hello =
+            Request::Hello { contracts: vec![CONTRACT], deadline_ms: millis(self.hello_within), probe: probe.clone() };
+        let answer =
+            tokio::time::timeout(self.hello_within + DRIVER_SLACK, running.link.ask(Slot::Hello, &hello)).await;
         let reply = match answer {
             Err(_) => {
                 return Err(self.harness(
