@@ -14,13 +14,10 @@ pub(super) fn main(args: &CheckArgs, printer: &Printer) -> ExitCode {
     for (file, plan) in args.files.iter().zip(&plans) {
         let scenario = plan.scenario();
         let counts = plan.count(&crate::plan::Selection::default());
-        printer.line(&format!(
-            "{}: ok, {} cases, {} scripts, {} rules",
-            file.display(),
-            counts.selected,
-            scenario.scripts.len(),
-            scenario.rules.len()
-        ));
+        let (scripts, rules) = (scenario.scripts.len() as u64, scenario.rules.len() as u64);
+        let all = [(counts.selected, "case"), (scripts, "script"), (rules, "rule")];
+        let all = all.map(|(n, word)| format!("{n} {word}{}", if n == 1 { "" } else { "s" }));
+        printer.line(&format!("{}: ok, {}", file.display(), all.join(", ")));
     }
     ExitCode::from(exit::OK)
 }

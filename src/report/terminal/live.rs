@@ -133,7 +133,11 @@ struct View {
 
 impl View {
     fn of(state: &State, now: Instant) -> Self {
-        let age = |since: &Instant| span(Duration::from_secs(now.duration_since(*since).as_secs()));
+        // Whole seconds: anything finer would flicker.
+        let age = |since: &Instant| match now.duration_since(*since).as_secs() {
+            seconds @ 0..60 => format!("{seconds} s"),
+            seconds => span(Duration::from_secs(seconds)),
+        };
         let build = |(peer, (line, since)): (&String, &(String, Instant))| {
             format!("building {} ({}): {line}", one_line(peer, 40), age(since))
         };
@@ -289,7 +293,7 @@ mod tests {
         state.counts.insert(Verdict::Failed, 2);
         state.builds.insert("go".into(), ("compiling".into(), since(7)));
         let view = View::of(&state, now);
-        assert_eq!(view.builds, ["building go (7.000 s): compiling"]);
+        assert_eq!(view.builds, ["building go (7 s): compiling"]);
         assert_eq!(view.running[0].trim(), "1 min 05 s  kv/1");
         assert_eq!(view.running.len(), RUNNING_SHOWN + 1);
         assert_eq!(view.running[4].trim(), "and 1 more");
