@@ -98,11 +98,6 @@ impl Senses {
         }
     }
 
-    /// Whether the plugin was started at all.
-    pub(super) fn has_started(&self) -> bool {
-        self.started.get().is_some()
-    }
-
     /// Whether the plugin has been running for longer than `budget`.
     pub(super) fn is_older_than(&self, budget: Duration) -> bool {
         self.started.get().is_some_and(|started| started.elapsed() > budget)

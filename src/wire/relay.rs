@@ -323,6 +323,7 @@ async fn flow(from: &Socket, to: &Socket, side: Side, slot: &Slot, shared: &Shar
         tokio::task::coop::consume_budget().await;
         match from.read(&mut buffer).await {
             Ok(0) => {
+                let_the_other_speak().await;
                 slot.ended(side, false, shared);
                 to.end_writing();
                 return Flow::Ended;
@@ -334,9 +335,19 @@ async fn flow(from: &Socket, to: &Socket, side: Side, slot: &Slot, shared: &Shar
                 }
             }
             Err(_) => {
+                let_the_other_speak().await;
                 slot.ended(side, true, shared);
                 return Flow::Reset;
             }
         }
+    }
+}
+
+/// Before an end is written down, what the other side has sent already is read: under load both are
+/// there at once, and an alert that came first must not seem to come after the end that it caused.
+/// Two turns, for in the first one this direction may be asked before the other.
+async fn let_the_other_speak() {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
     }
 }

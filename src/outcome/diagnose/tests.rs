@@ -206,6 +206,17 @@ fn tls_rows() -> Vec<Row> {
             (Tls, "tls.rejected.server-cert.by-client.unannounced", DEDUCED, Failed),
         ),
         (
+            "go refuses, dials again, and kills the plugin meanwhile: the refusal is the reason",
+            Evidence {
+                wire: vec![
+                    closed(Side::Client, client_sent(&[19], alert(Side::Client, None, answered(GO, 0x0304, flight)))),
+                    closed(Side::Server, answered(GO, 0x0304, flight)),
+                ],
+                ..Evidence::default()
+            },
+            (Tls, "tls.rejected.server-cert.by-client", DEDUCED, Failed),
+        ),
+        (
             "under TLS 1.2 the alert is readable",
             wire(closed(Side::Client, alert(Side::Client, Some(48), answered(GO, 0x0303, &[])))),
             (Tls, "tls.rejected.server-cert.by-client.unknown-ca", OBSERVED, Failed),

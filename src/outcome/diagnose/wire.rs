@@ -72,7 +72,17 @@ fn kind(w: &WireReport) -> &'static str {
 
 /// The finding of the wire: `None` where the connection works, or is still under way.
 pub(super) fn read(e: &Evidence) -> Option<Finding> {
-    let w = relevant(e)?;
+    let found = one(e, relevant(e)?)?;
+    if !found.code.starts_with("tls.closed") {
+        return Some(found);
+    }
+    // A host that dials again may be cut off by the end of the plugin that it kills itself: what an
+    // earlier connection was refused for says more.
+    let earlier = e.wire.iter().rev().filter_map(|w| one(e, w));
+    earlier.into_iter().find(|f| f.code.starts_with("tls.rejected")).or(Some(found))
+}
+
+fn one(e: &Evidence, w: &WireReport) -> Option<Finding> {
     if let Some(error) = &w.refused {
         let text = format!("the server's address could not be dialled: {error}");
         return Some(Finding::new(Phase::Connect, "connect.refused", Certainty::Observed, text));
