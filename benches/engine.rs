@@ -82,11 +82,14 @@ impl Bench {
     fn memory(&self) {
         // Two fresh processes each; the peak of all children so far only grows, so small comes first.
         let of = |cases: usize| {
-            let path = self.scenario(&format!("memory-{cases}"), &matrix("launch: [direct]\n    tls: [none]", "shared", cases));
-            let script = "exec 3>&1; \"$0\" run \"$1\" --jobs 8 >/dev/null & p=$!; m=0; while kill -0 $p 2>/dev/null; do \
+            let path = self
+                .scenario(&format!("memory-{cases}"), &matrix("launch: [direct]\n    tls: [none]", "shared", cases));
+            let script =
+                "exec 3>&1; \"$0\" run \"$1\" --jobs 8 >/dev/null & p=$!; m=0; while kill -0 $p 2>/dev/null; do \
                  for c in $p $(cat /proc/$p/task/$p/children 2>/dev/null); do \
                  k=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$c/status 2>/dev/null); \
-                 [ \"${k:-0}\" -gt $m ] && m=$k; done; sleep 0.02; done; echo $m >&3".to_string();
+                 [ \"${k:-0}\" -gt $m ] && m=$k; done; sleep 0.02; done; echo $m >&3"
+                    .to_string();
             let out = Command::new("sh")
                 .args(["-c", &script, SOUPSCEN])
                 .arg(&path)

@@ -36,7 +36,6 @@
         clippy::unwrap_used
     )
 )]
-
 // Tests may be plain and long.
 #![cfg_attr(
     test,

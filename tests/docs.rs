@@ -143,7 +143,8 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 
 /// Codes as they stand in the sources; `{…}` for what is filled in.
 fn codes() -> BTreeSet<(String, String)> {
-    const FAMILIES: &str = "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service|engine";
+    const FAMILIES: &str =
+        "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service|engine";
     let literal = Regex::new(&format!(r#""((?:{FAMILIES})(?:\.[A-Za-z0-9{{}}_-]+)+)""#)).expect("a pattern");
     let made = Regex::new(&format!(
         r"(?:Fault::new\(\s*[\w:]+,\s*(?:format!\()?|code: |observed\(|harness\(|harness_error\(|error\(\s*){}",
@@ -151,7 +152,8 @@ fn codes() -> BTreeSet<(String, String)> {
     ))
     .expect("a pattern");
     let handshake = Regex::new(r#""((?:line|version)\.[a-z.-]+)""#).expect("a pattern");
-    let waiting = Regex::new(r#"=> \("([a-z-]+)", |Phase::\w+, "([a-z-]+)"[,)]|waiting_for: "([a-z-]+)""#).expect("a pattern");
+    let waiting =
+        Regex::new(r#"=> \("([a-z-]+)", |Phase::\w+, "([a-z-]+)"[,)]|waiting_for: "([a-z-]+)""#).expect("a pattern");
     let mut codes = BTreeSet::new();
     let mut all = |folder: &str, pattern: &Regex, prefix: &str| {
         for (file, text) in sources(folder) {
@@ -180,7 +182,9 @@ fn words(text: &str) -> BTreeSet<String> {
 fn explained(code: &str, page: &BTreeSet<String>) -> bool {
     let pattern = |text: &str| Regex::new(&format!("^{text}$")).expect("a pattern");
     // A detail of a rejection has a table of its own.
-    if let Some(found) = pattern(r"tls\.rejected\.[^.]+-cert\.by-(?:[a-z]+|\{[a-z]+\})(\{[a-z]+\}|\.[a-z-]+)?").captures(code) {
+    if let Some(found) =
+        pattern(r"tls\.rejected\.[^.]+-cert\.by-(?:[a-z]+|\{[a-z]+\})(\{[a-z]+\}|\.[a-z-]+)?").captures(code)
+    {
         return found.get(1).is_none_or(|detail| detail.as_str().starts_with('{') || page.contains(detail.as_str()));
     }
     // What the sources fill in may be anything that the page has in its place, and the reverse.

@@ -128,7 +128,8 @@ fn outcome(case: &Value) -> String {
     match (text(&case["verdict"]), last(case)["cause"]["code"].as_str()) {
         ("known", Some(cause)) => cause.to_owned(),
         ("known", None) => {
-            let differs = |fact: &&Value| !text(&fact["requested"]).is_empty() && fact["effective"]["value"] != fact["requested"];
+            let differs =
+                |fact: &&Value| !text(&fact["requested"]).is_empty() && fact["effective"]["value"] != fact["requested"];
             let facts = last(case)["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
             let names: Vec<_> = facts.iter().filter(differs).map(|fact| text(&fact["fact"])).collect();
             format!("not-effective {}", names.join(" "))

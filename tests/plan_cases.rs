@@ -88,7 +88,8 @@ fn requests_come_from_meanings() {
     let files = TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() };
     draft.scenario.blocks[0].axes[3].values[0] = AxisValue {
         name: "mine".into(),
-        files: Some(files.clone()), host: None,
+        files: Some(files.clone()),
+        host: None,
         ..draft.scenario.blocks[0].axes[3].values[0].clone()
     };
     let plan = draft.plan();

@@ -352,9 +352,8 @@ fn naive_counts(scenario: &Scenario, plan: &Plan, cases: &[&Case]) -> Counts {
     for case in cases {
         if plan.disposition(case) == Disposition::Run {
             counts.run += 1;
-            counts.known += u64::from(
-                scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(plan, case), Some((plan, case)))),
-            );
+            counts.known +=
+                u64::from(scenario.rules.iter().any(|rule| holds(&rule.when, &row_of(plan, case), Some((plan, case)))));
         } else {
             counts.unsupported += 1;
         }

@@ -156,7 +156,11 @@ fn open_journal(
         selection: select::described(&args.select),
         argv: std::env::args().collect(),
         rules: selected.iter().flat_map(|(plan, _)| rules(plan)).collect(),
-        slow_ms: selected.iter().map(|(plan, _)| plan.scenario().timeouts.slow.as_millis()).min().map_or(0, |ms| u64::try_from(ms).unwrap_or(0)),
+        slow_ms: selected
+            .iter()
+            .map(|(plan, _)| plan.scenario().timeouts.slow.as_millis())
+            .min()
+            .map_or(0, |ms| u64::try_from(ms).unwrap_or(0)),
         labels: selected.iter().flat_map(|(plan, _)| plan.scenario().labels.clone()).collect(),
     };
     if let Some(folder) = resumed {
@@ -226,7 +230,9 @@ async fn drive(
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _ = events.send(RunEvent::RunFinished { interrupted: totals.interrupted, elapsed_ms }).await;
     drop(events);
-    if let Ok(Ok(status)) = tokio::task::spawn_blocking(move || reporting.join()).await { status } else {
+    if let Ok(Ok(status)) = tokio::task::spawn_blocking(move || reporting.join()).await {
+        status
+    } else {
         printer.error("the reports could not be finished");
         exit::ERRORED
     }

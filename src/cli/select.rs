@@ -11,8 +11,8 @@ use super::printer::Printer;
 use crate::diag::{Severity, SourceMap};
 use crate::filter;
 use crate::plan::{Plan, Selection};
-use crate::scenario::disk::DiskFiles;
 use crate::scenario;
+use crate::scenario::disk::DiskFiles;
 
 /// Reads and plans every file; `None` when one of them cannot be used, all problems being printed.
 pub(super) fn load(files: &[PathBuf], strict_rules: bool, printer: &Printer) -> Option<Vec<Arc<Plan>>> {

@@ -103,7 +103,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     let launch = job.request.launch.unwrap_or(Launch::Direct);
     if let Err(error) = run.peers.warm(&job.client, &job.server, launch).await {
         let end = End::NoLane(Box::new(run.no_driver(job, error)), false);
-        return (conclude(run, job, end, Transcript::default(), None, Duration::ZERO), false);
+        return (conclude(run, job, &end, Transcript::default(), None, Duration::ZERO), false);
     }
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
@@ -127,7 +127,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         lease.poison();
     }
     let elapsed = started.elapsed();
-    (conclude(run, job, end, transcript, lease.as_ref(), elapsed), shared)
+    (conclude(run, job, &end, transcript, lease.as_ref(), elapsed), shared)
 }
 
 /// How an attempt came to its end.
@@ -272,7 +272,9 @@ async fn lease(
 async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
     let permit = run.starts.acquire().await;
     let mut start = std::pin::pin!(start);
-    if let Ok(started) = tokio::time::timeout(START_PATIENCE, &mut start).await { started } else {
+    if let Ok(started) = tokio::time::timeout(START_PATIENCE, &mut start).await {
+        started
+    } else {
         drop(permit);
         start.await
     }
@@ -282,18 +284,18 @@ async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
 fn conclude(
     run: &RunContext,
     job: &Job,
-    end: End,
+    end: &End,
     transcript: Transcript,
     lease: Option<&LaneLease>,
     elapsed: Duration,
 ) -> Attempt {
     let lane = lease.map(Lease::value);
-    let reported = match &end {
+    let reported = match end {
         End::Failed(failure) => Some(failure.reported.clone()),
         _ => None,
     };
     let passed = matches!(end, End::Passed);
-    let ran_out = match &end {
+    let ran_out = match end {
         End::Timeout(_) => Some(RanOut {
             phase: if lane.is_some() { Phase::Rpc } else { Phase::Connect },
             waiting_for: "case".into(),
@@ -301,25 +303,24 @@ fn conclude(
         }),
         _ => transcript.ran_out.clone(),
     };
-    let evidence = match (&end, lane) {
+    let evidence = match (end, lane) {
         (End::NoLane(failure, _), _) => (*failure.evidence).clone(),
         (_, Some(lane)) => lane.senses.evidence(reported, ran_out),
         _ => Evidence { timeout: ran_out, ..Evidence::default() },
     };
     let ends: Vec<_> = lane
         .iter()
-        .flat_map(|lane| [lane.connection().and_then(super::super::peer::Connection::facts), lane.senses.server_facts()])
+        .flat_map(|lane| {
+            [lane.connection().and_then(super::super::peer::Connection::facts), lane.senses.server_facts()]
+        })
         .flatten()
         .collect();
     let report_only = |fact: &str, effective: &Effective| match effective {
         Effective::Value(value) => run.plan.softened(&job.case, fact, value),
         Effective::NotObservable => None,
     };
-    let facts = if lane.is_some() {
-        effective(&job.request, &evidence, &ends, passed, &report_only)
-    } else {
-        Vec::new()
-    };
+    let facts =
+        if lane.is_some() { effective(&job.request, &evidence, &ends, passed, &report_only) } else { Vec::new() };
     let mut observation = Observation {
         ending: Ending::Passed,
         phase: None,
@@ -334,7 +335,7 @@ fn conclude(
         elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
     };
     let observed = |code: &str, text: String| Cause { code: code.into(), certainty: Certainty::Observed, text };
-    match &end {
+    match end {
         End::Passed => {}
         End::Check(text) => {
             observation.ending = Ending::Failed;
@@ -372,7 +373,7 @@ fn conclude(
     }
     let differs = observation.facts.iter().any(crate::outcome::FactReading::differs);
     let telling = !passed || differs || run.settings.evidence_all;
-    let (commands, output) = match (&end, lane) {
+    let (commands, output) = match (end, lane) {
         (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
         (_, Some(lane)) if telling => {
             let mut output = run.peers.outputs(&job.client, &job.server);

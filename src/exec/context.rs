@@ -22,8 +22,8 @@ use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::PeerError;
 use crate::pki::Authority;
 use crate::plan::Plan;
-use crate::process::scratch::Scratch;
 use crate::process::hub::Hub;
+use crate::process::scratch::Scratch;
 use crate::scenario::model::Affects;
 
 /// Everything that the cases of one run share.
@@ -143,10 +143,7 @@ impl RunContext {
         context.insert("client".into(), side_value(self, &job.client, Side::Client));
         context.insert("server".into(), side_value(self, &job.server, Side::Server));
         context.insert("vars".into(), self.plan.scenario().vars.clone().into());
-        context.insert(
-            "case".into(),
-            serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug}),
-        );
+        context.insert("case".into(), serde_json::json!({"id": job.id, "key": job.key, "slug": job.slug}));
         context.insert("service".into(), serde_json::json!({"name": job.service}));
         context.insert("script".into(), serde_json::json!({"name": job.script.name}));
         context

@@ -18,7 +18,6 @@ use crate::event::{CaseRecord, RunEvent};
 use crate::outcome::{Cause, Certainty, Expected, Phase};
 use crate::plan::Case;
 
-
 /// Cases that wait for their peers, at most; beyond it admission itself waits.
 const WAITING_LIMIT: usize = 100_000;
 
@@ -200,7 +199,8 @@ type Running = JoinSet<CaseRecord>;
 
 /// The record of a case in which the engine itself failed.
 fn crashed(mut record: CaseRecord, panic: &Box<dyn Any + Send>) -> CaseRecord {
-    let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let said =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     let text = format!("the engine failed in this case: {}; please report it", said.unwrap_or_default());
     let cause = Cause { code: "engine.failed".into(), certainty: Certainty::Observed, text };
     record.attempts.push(case::could_not_run(Phase::Teardown, cause));

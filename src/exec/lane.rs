@@ -11,8 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
 use crate::handshake;
-use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::Phase;
+use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
@@ -150,13 +150,9 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
         Ok((Some(served), target))
     };
     match start.await {
-        Ok((served, target)) => Ok(DirectServer {
-            served,
-            target,
-            command,
-            grace: request.grace,
-            teardown: run.teardown.clone(),
-        }),
+        Ok((served, target)) => {
+            Ok(DirectServer { served, target, command, grace: request.grace, teardown: run.teardown.clone() })
+        }
         Err(error) => {
             let error: PeerError = error;
             let evidence = Evidence { server: Some(error.reported.clone()), ..Evidence::default() };
@@ -188,7 +184,8 @@ pub(super) async fn connect(
     };
     let within = request.start;
     let mut target = server.target.clone();
-    let both_ours = run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
+    let both_ours =
+        run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
     if !both_ours {
         let relayed = match run.fresh_folder() {
             Ok(folder) => relay(&target, &folder).await,
@@ -209,11 +206,7 @@ pub(super) async fn connect(
         Ok(client) => client,
         Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
     };
-    let dial = client.connect(ConnectRequest {
-        target,
-        tls: request.tls.client.clone(),
-        within: request.start,
-    });
+    let dial = client.connect(ConnectRequest { target, tls: request.tls.client.clone(), within: request.start });
     match settle(&senses, dial, std::future::pending()).await {
         Ok(connection) => Ok(Lane {
             connection: Some(connection),
@@ -224,7 +217,10 @@ pub(super) async fn connect(
             teardown: run.teardown.clone(),
         }),
         Err((certain, error)) => {
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out(error.as_ref(), Phase::Connect, "connection", within));
+            let evidence = senses.evidence(
+                error.as_ref().map(|e| e.reported.clone()),
+                ran_out(error.as_ref(), Phase::Connect, "connection", within),
+            );
             let output = run.peers.outputs(request.client, request.server);
             Err(fail(evidence, certain, error, output))
         }
@@ -294,7 +290,8 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         }),
         Err((certain, error)) => {
             // What the shim tells may still be on its way, so that nothing seen yet decides here.
-            let unexplained = |e: &PeerError| !e.harness && !e.refused && !(e.reported.cause.is_some() && senses.has_line());
+            let unexplained =
+                |e: &PeerError| !e.harness && !e.refused && !(e.reported.cause.is_some() && senses.has_line());
             if certain.is_none() && error.as_ref().is_some_and(unexplained) {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };

@@ -32,17 +32,17 @@ use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
 pub use self::peers::COOKIE;
 use self::peers::{Peers, PeersParts};
-use self::programs::PluginSpawner;
 use self::pool::Pool;
+use self::programs::PluginSpawner;
 pub use self::settings::Settings;
 use crate::event::RunEvent;
 use crate::peer::build::Builder;
 use crate::peer::builtin::{BuiltinClient, BuiltinServer};
 use crate::pki::Authority;
 use crate::plan::{Plan, Selection};
-use crate::process::scratch::Scratch;
 use crate::process::Spawner;
 use crate::process::hub::Hub;
+use crate::process::scratch::Scratch;
 
 /// Launched plugins and servers that are kept up although no case uses them, at least.
 const IDLE_KEPT: usize = 8;
@@ -105,9 +105,14 @@ impl Engine {
         for (plan, selection) in &self.plans {
             let authority = Authority::new(Some(scratch.path())).map_err(EngineError::Authority)?;
             let hub = Hub::bind(scratch.path()).map_err(EngineError::Hub)?;
-            let run = self.context(plan, Shared { started, scratch: &scratch, spawner: &spawner, builder: &builder }, authority, hub, folders);
-            let dispatcher =
-                Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
+            let run = self.context(
+                plan,
+                Shared { started, scratch: &scratch, spawner: &spawner, builder: &builder },
+                authority,
+                hub,
+                folders,
+            );
+            let dispatcher = Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
             totals = dispatcher.run(plan.cases(selection), totals).await;
             self.take_down(&run).await;
             folders = run.folders.load(std::sync::atomic::Ordering::Relaxed);

@@ -90,16 +90,7 @@ pub(super) struct PeersParts {
 
 impl Peers {
     pub(super) fn new(parts: PeersParts) -> Self {
-        let PeersParts {
-            plan,
-            builder,
-            spawner,
-            events,
-            builtin_client,
-            builtin_server,
-            require,
-            log_level,
-        } = parts;
+        let PeersParts { plan, builder, spawner, events, builtin_client, builtin_server, require, log_level } = parts;
         Self {
             plan,
             states: Arc::default(),
@@ -133,8 +124,7 @@ impl Peers {
                     }
                 }
                 State::Missing(reason) => {
-                    let left_out =
-                        !self.require && self.plan.scenario().missing_peers == MissingPeers::LeaveOut;
+                    let left_out = !self.require && self.plan.scenario().missing_peers == MissingPeers::LeaveOut;
                     answer = Readiness::Missing { reason, left_out };
                 }
             }
@@ -319,9 +309,7 @@ impl Peers {
             .map_err(|e| cannot(&format!("the storage folder of `{name}` cannot be made: {e}")))?;
         let output = output_of(&self.states, name);
         let (argv, mut env) = match way {
-            PluginWay::Run(command) => {
-                render(peer, command, &request.context, output).map_err(|e| cannot(&e))?
-            }
+            PluginWay::Run(command) => render(peer, command, &request.context, output).map_err(|e| cannot(&e))?,
             PluginWay::Builtin { args } => {
                 let renderer = Renderer::new(&request.context);
                 let args = args
@@ -341,7 +329,8 @@ impl Peers {
         seen.extend(env.iter().cloned());
         seen.retain(|(key, _)| !request.host.env.contains_key(key));
         seen.extend(request.host.env.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))));
-        let words = seen.iter().map(|(key, value)| format!("{key}={}", quote(value))).chain(argv.iter().map(|a| quote(a)));
+        let words =
+            seen.iter().map(|(key, value)| format!("{key}={}", quote(value))).chain(argv.iter().map(|a| quote(a)));
         let shown = words.collect::<Vec<_>>().join(" ");
         Ok(Plugin { argv, env, cookie: (COOKIE.0.into(), COOKIE.1.into()), shown })
     }
@@ -365,19 +354,14 @@ impl Peers {
             let env = env.iter().map(|(k, v)| format!("{k}={}", quote(v)));
             Some(env.chain(argv.iter().map(|a| quote(a))).collect::<Vec<_>>().join(" "))
         });
-        PeerCommand {
-            role: format!("{} {name}", role(side)),
-            command: shown.unwrap_or_else(|| "built in".into()),
-        }
+        PeerCommand { role: format!("{} {name}", role(side)), command: shown.unwrap_or_else(|| "built in".into()) }
     }
 
     /// Whether a role is played inside this process.
     pub(super) fn is_builtin(&self, name: &str, side: Side) -> bool {
         self.peer(name).is_ok_and(|peer| match side {
             Side::Client => peer.client.as_ref().is_some_and(|c| matches!(c.way, ClientWay::Builtin)),
-            Side::Server => {
-                peer.server.as_ref().is_some_and(|s| matches!(s.direct, Some(DirectWay::Builtin)))
-            }
+            Side::Server => peer.server.as_ref().is_some_and(|s| matches!(s.direct, Some(DirectWay::Builtin))),
         })
     }
 
@@ -465,9 +449,8 @@ fn render(
     let folder = std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone());
     context.insert("folder".into(), folder.to_string_lossy().into_owned().into());
     let renderer = Renderer::new(&context);
-    let text = |template: &String| {
-        renderer.text(template).map_err(|e| format!("a command of peer `{}`: {e}", peer.name))
-    };
+    let text =
+        |template: &String| renderer.text(template).map_err(|e| format!("a command of peer `{}`: {e}", peer.name));
     let mut argv = command.run.iter().map(text).collect::<Result<Vec<_>, _>>()?;
     if let Some(program) = argv.first_mut()
         && program.contains('/')
@@ -515,7 +498,11 @@ fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<St
 /// Quotes a word for a POSIX shell.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 const fn role(side: Side) -> &'static str {

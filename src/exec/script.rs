@@ -202,9 +202,10 @@ impl Runner<'_> {
             // client's library dresses it in.
             let broken = outcome.failure.as_ref().is_some_and(|f| !f.remote && !held);
             if (broken || (!held && status.code != "OK" && wanted.is_none()))
-                && let Some(failure) = outcome.failure {
-                    return Err(Stop::Failed(Box::new(failure)));
-                }
+                && let Some(failure) = outcome.failure
+            {
+                return Err(Stop::Failed(Box::new(failure)));
+            }
             let held = if held {
                 Ok(())
             } else {
@@ -257,12 +258,10 @@ impl Runner<'_> {
         let op_timeout = self.scene.op_timeout;
         match &step.op {
             Op::Named { name, args } => {
-                let def = self
-                    .scene
-                    .service
-                    .ops
-                    .get(name)
-                    .ok_or_else(|| Stop::Script(format!("service `{}` has no op `{name}`", self.scene.service.name)))?;
+                let def =
+                    self.scene.service.ops.get(name).ok_or_else(|| {
+                        Stop::Script(format!("service `{}` has no op `{name}`", self.scene.service.name))
+                    })?;
                 let args = self.render(&Value::Object(args.clone()))?;
                 record.sent = Some(bounded(&args));
                 let Value::Object(args) = args else { return Err(Stop::Script("op arguments are no map".into())) };
@@ -329,10 +328,8 @@ impl Runner<'_> {
                 Ok(Outcome::default())
             }
             Op::End { stream, within: budget } => {
-                let mut open = self
-                    .streams
-                    .remove(stream)
-                    .ok_or_else(|| Stop::Script(format!("no stream `{stream}` is open")))?;
+                let mut open =
+                    self.streams.remove(stream).ok_or_else(|| Stop::Script(format!("no stream `{stream}` is open")))?;
                 Ok(match within(budget.unwrap_or(op_timeout), "end", open.stream.end()).await {
                     Ok(result) => received(&open.method, result)?,
                     Err(error) => failed(error),
@@ -361,12 +358,9 @@ impl Runner<'_> {
                 return Err(Stop::Script("this client does not tell its plugin's stdio".into()));
             };
             let text = |b: &Bytes| Value::String(String::from_utf8_lossy(b).into_owned());
-            let outcome =
-                Outcome { stdout: Some(text(&stdout)), stderr: Some(text(&stderr)), ..Outcome::default() };
+            let outcome = Outcome { stdout: Some(text(&stdout)), stderr: Some(text(&stderr)), ..Outcome::default() };
             let mut holds = true;
-            for (expected, actual) in
-                [(&step.expect.stdout, &outcome.stdout), (&step.expect.stderr, &outcome.stderr)]
-            {
+            for (expected, actual) in [(&step.expect.stdout, &outcome.stdout), (&step.expect.stderr, &outcome.stderr)] {
                 if let (Some(expected), Some(actual)) = (expected, actual) {
                     let expected = self.render(&expected.value)?;
                     holds &= expect::compare(&expected, actual).is_ok();

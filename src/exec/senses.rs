@@ -130,10 +130,8 @@ impl Senses {
 
     /// Everything seen so far, with the client's account of a failure.
     pub(super) fn evidence(&self, client: Option<Reported>, timeout: Option<RanOut>) -> Evidence {
-        let server = self
-            .served
-            .as_ref()
-            .and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.failure));
+        let server =
+            self.served.as_ref().and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.failure));
         Evidence {
             wire: lock(&self.relay).as_ref().map(|r| r.reports()).unwrap_or_default(),
             handshake: lock(&self.handshake).clone(),

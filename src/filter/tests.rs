@@ -146,7 +146,8 @@ fn domain() -> Domain {
     let mine = AxisValue {
         name: "mine".into(),
         facts: [("mode".to_owned(), json!("mutual"))].into(),
-        files: None, host: None,
+        files: None,
+        host: None,
         means: "mutual".into(),
         span,
     };

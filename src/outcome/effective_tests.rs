@@ -254,7 +254,9 @@ fn version_group_transport_and_protocol() {
 fn the_more_certain_source_wins_and_the_other_is_named() {
     let told = ConnectionFacts { version: Some(0x0303), ..end(Side::Client, Certainty::Reported) };
     let request = Request { tls_version: Some(TlsVersion::V1_3), ..ask(TlsMode::Server) };
-    let all = effective(&request, &wire(tls13(&[53], &[900])), &[told], true, &|f, _| (f == "tls_version").then(|| "cannot be chosen".into()));
+    let all = effective(&request, &wire(tls13(&[53], &[900])), &[told], true, &|f, _| {
+        (f == "tls_version").then(|| "cannot be chosen".into())
+    });
     let version = all.iter().find(|f| f.fact == "tls_version").unwrap();
     assert_eq!(version.effective, Effective::Value("1.3".into()));
     assert_eq!(version.source, "server hello; but the client's end says 1.2 (reported)");

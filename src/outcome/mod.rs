@@ -2,9 +2,9 @@
 //! Pure: no clock, no I/O. L2.
 
 pub mod diagnose;
+pub mod effective;
 pub mod evidence;
 mod matching;
-pub mod effective;
 pub mod records;
 mod verdict;
 mod words;

@@ -324,7 +324,10 @@ fn any_observation() -> impl Strategy<Value = Observation> {
     let phase = prop::option::of(prop::sample::select(Phase::ALL.to_vec()));
     let facts = prop::collection::vec(
         ("key|tls", prop::option::of("a|b"), prop::option::of("a|b"), any::<bool>()).prop_map(
-            |(f, asked, got, soft)| FactReading { report_only: soft.then(|| "why".into()), ..fact(&f, asked.as_deref(), got.as_deref()) },
+            |(f, asked, got, soft)| FactReading {
+                report_only: soft.then(|| "why".into()),
+                ..fact(&f, asked.as_deref(), got.as_deref())
+            },
         ),
         0..3,
     );

@@ -12,8 +12,8 @@ use crate::filter::Expr;
 use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
 use super::capability::Missing;
-use super::condition::Index;
 use super::condition::Condition;
+use super::condition::Index;
 use super::space::{DimValue, SCRIPT, Space};
 use super::{Plan, Why, why};
 

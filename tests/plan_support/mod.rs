@@ -12,7 +12,11 @@ use soupscen::diag::{SourceId, SourceMap, Span};
 use soupscen::filter::{self, Expr};
 use soupscen::outcome::{Match, Phase};
 use soupscen::plan::Plan;
-use soupscen::scenario::model::{Scenario, Block, Isolation, Timeouts, Retry, MissingPeers, Service, AxisValue, Affects, Axis, EffectivePolicy, Capability, Command, ClientRole, ClientWay, ServerRole, PluginWay, DirectWay, Peer, VersionProbe, Op, Step, Expect, Script, Exclude, IncludeRow, RuleOutcome, Rule};
+use soupscen::scenario::model::{
+    Affects, Axis, AxisValue, Block, Capability, ClientRole, ClientWay, Command, DirectWay, EffectivePolicy, Exclude,
+    Expect, IncludeRow, Isolation, MissingPeers, Op, Peer, PluginWay, Retry, Rule, RuleOutcome, Scenario, Script,
+    ServerRole, Service, Step, Timeouts, VersionProbe,
+};
 
 /// A scenario in the making; every text that has a place becomes a line of its one file.
 pub struct Draft {
@@ -237,8 +241,14 @@ impl Draft {
         for block in &mut scenario.blocks {
             if !block.axes.iter().any(|axis| axis.name == "service") {
                 let span = Span { source: SourceId(0), start: 0, end: 12 };
-                let value =
-                    AxisValue { name: "kv".into(), facts: BTreeMap::new(), files: None, host: None, means: "kv".into(), span };
+                let value = AxisValue {
+                    name: "kv".into(),
+                    facts: BTreeMap::new(),
+                    files: None,
+                    host: None,
+                    means: "kv".into(),
+                    span,
+                };
                 let axis = Axis {
                     name: "service".into(),
                     values: vec![value],

@@ -116,7 +116,10 @@ fn ending(code: &str) -> Ending {
         "process" => Ending::Crashed,
         "timeout" => Ending::TimedOut,
         _ if rank::is_under(code, "handshake.exit") => Ending::Crashed,
-        _ if ["handshake.silence", "handshake.late", "connect.timeout", "rpc.deadline"].iter().any(|c| rank::is_under(code, c)) => {
+        _ if ["handshake.silence", "handshake.late", "connect.timeout", "rpc.deadline"]
+            .iter()
+            .any(|c| rank::is_under(code, c)) =>
+        {
             Ending::TimedOut
         }
         _ => Ending::Failed,

@@ -201,7 +201,10 @@ fn tls_rows() -> Vec<Row> {
             "go trusts no certificate, for none was announced",
             Evidence {
                 handshake: Some(bad_line("line.cert.empty", false)),
-                ..wire(closed(Side::Client, client_sent(&[19], alert(Side::Client, None, answered(GO, 0x0304, flight)))))
+                ..wire(closed(
+                    Side::Client,
+                    client_sent(&[19], alert(Side::Client, None, answered(GO, 0x0304, flight))),
+                ))
             },
             (Tls, "tls.rejected.server-cert.by-client.unannounced", DEDUCED, Failed),
         ),
@@ -441,10 +444,7 @@ fn launch_rows() -> Vec<Row> {
         ),
         (
             "silence, and the host has killed it already",
-            with(
-                no_line(),
-                vec![ProcessReport { lived_us: Some(10_000_000), ..plugin(Some(Exit::Signal(9)), "") }],
-            ),
+            with(no_line(), vec![ProcessReport { lived_us: Some(10_000_000), ..plugin(Some(Exit::Signal(9)), "") }]),
             (Handshake, "handshake.silence", DEDUCED, Ending::TimedOut),
         ),
         (

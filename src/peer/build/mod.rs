@@ -115,9 +115,8 @@ impl Builder {
         if let Some(found) = self.find(&store, &key) {
             return self.finish(peer, &store, &key, found, true).await;
         }
-        let waiting = || BuildLine::Waiting {
-            text: format!("waiting for another soupscen that builds peer `{}`", peer.name),
-        };
+        let waiting =
+            || BuildLine::Waiting { text: format!("waiting for another soupscen that builds peer `{}`", peer.name) };
         let lock = store.lock_for_building(|| on_line(waiting())).await?;
         // Whoever was waited for may have built just this.
         if let Some(found) = self.find(&store, &key) {

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::DEFAULT_KEY;
-use crate::axis::values::TlsMode;
 use super::client::Wire;
 use super::codec::Raw;
 use super::proto::health::health_check_response::ServingStatus;
@@ -22,6 +21,7 @@ use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use super::proto::plugin::stdio_data::Channel;
 use super::proto::plugin::{Empty, StdioData};
 use super::spawn::{Output, Process, Program, Spawned, Spawner};
+use crate::axis::values::TlsMode;
 
 use crate::handshake::{Cookie, HostEnv, LINE_LIMIT, Line, read_line};
 use crate::outcome::evidence::ConnectionFacts;

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::DEFAULT_KEY;
 use super::broken::{self, Defect, LATE};
 use super::control::Stdio;
 use super::log::Log;
 use super::server::{App, start};
 use super::store::Store;
-use super::DEFAULT_KEY;
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Kind, Line, PluginEnv, choose_version};
 use crate::pki::{Identity, PkiError};

@@ -114,8 +114,8 @@ impl Link {
 
     /// Sends without waiting for an answer.
     pub(super) async fn send(&self, request: &Request) -> Result<(), LinkError> {
-        let line =
-            serde_json::to_string(request).map_err(|e| LinkError::Broken(format!("a request has no JSON form: {e}")))?;
+        let line = serde_json::to_string(request)
+            .map_err(|e| LinkError::Broken(format!("a request has no JSON form: {e}")))?;
         if line.len() > MAX_LINE {
             return Err(LinkError::Refused {
                 kind: ErrorKind::TooLarge,

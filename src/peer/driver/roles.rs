@@ -168,9 +168,8 @@ impl Client for Driver {
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
-            let reply = self
-                .ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("connect", request.within))
-                .await?;
+            let reply =
+                self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("connect", request.within)).await?;
             match reply {
                 Reply::Connected { tls, .. } => {
                     let plain = (request.tls.mode == TlsMode::None).then_some(false);
@@ -208,9 +207,8 @@ impl Client for Driver {
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
-            let reply = self
-                .ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within))
-                .await?;
+            let reply =
+                self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within)).await?;
             match reply {
                 Reply::Launched { tls, .. } => Ok(Box::new(DriverConnection {
                     driver: self.clone(),
@@ -327,8 +325,7 @@ impl Connection for DriverConnection {
                 deadline_ms: millis(request.deadline),
             };
             let slot = Slot::Stream(stream.clone(), "open");
-            let reply =
-                self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
+            let reply = self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
             if !matches!(reply, Reply::Opened { .. }) {
                 return Err(self.driver.unexpected("open", &reply));
             }
@@ -353,9 +350,7 @@ impl Connection for DriverConnection {
             for line in seen.iter().filter(|line| line["what"] == "stdio") {
                 let decoded = line.get(key).and_then(serde_json::Value::as_str);
                 bytes.extend_from_slice(
-                    &decoded
-                        .and_then(|t| super::message::Answer::Plain(t.into()).bytes())
-                        .unwrap_or_default(),
+                    &decoded.and_then(|t| super::message::Answer::Plain(t.into()).bytes()).unwrap_or_default(),
                 );
             }
             Bytes::from(bytes)
@@ -434,9 +429,10 @@ impl Stream for DriverStream {
             match self.ask("receive", request).await? {
                 Reply::Received { m, .. } => match m.first() {
                     None => Ok(None),
-                    Some(m) => m.bytes().map(Some).ok_or_else(|| {
-                        self.driver.harness("driver.contract", "a received message is no base64")
-                    }),
+                    Some(m) => m
+                        .bytes()
+                        .map(Some)
+                        .ok_or_else(|| self.driver.harness("driver.contract", "a received message is no base64")),
                 },
                 other => Err(self.driver.unexpected("receive", &other)),
             }
@@ -506,12 +502,13 @@ impl Server for Driver {
                 self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("serve", request.within)).await?;
             match reply {
                 Reply::Serving { target, .. } => {
-                    let target = match target {
-                        Address::Unix(path) => Target::Unix(path.into()),
-                        Address::Tcp(text) => Target::Tcp(text.parse().map_err(|e| {
-                            self.harness("driver.contract", &format!("`{text}` is no HOST:PORT: {e}"))
-                        })?),
-                    };
+                    let target =
+                        match target {
+                            Address::Unix(path) => Target::Unix(path.into()),
+                            Address::Tcp(text) => Target::Tcp(text.parse().map_err(|e| {
+                                self.harness("driver.contract", &format!("`{text}` is no HOST:PORT: {e}"))
+                            })?),
+                        };
                     let stopped = AtomicBool::new(false);
                     Ok(Arc::new(DriverServed { driver: self.clone(), running, id, target, stopped }) as Arc<dyn Served>)
                 }

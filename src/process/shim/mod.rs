@@ -85,8 +85,7 @@ fn watch(keeper: Pid, life: &OwnedFd, watched: &SigSet) -> nix::Result<ExitCode>
     }
     let signals = SignalFd::with_flags(watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let status = loop {
-        let mut ready =
-            [PollFd::new(life.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(life.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut ready, PollTimeout::NONE);
         let spoken_to = ready[0].revents().is_some_and(|r| !r.is_empty());
         while let Ok(Some(info)) = signals.read_signal() {

@@ -259,7 +259,10 @@ fn a_value_can_change_the_plugin_host() {
     let axis = scenario.blocks[0].axes.iter().find(|axis| axis.name == "host").unwrap();
     assert_eq!(axis.values[0].host, None);
     let changes = axis.values[1].host.as_deref().unwrap();
-    assert_eq!(changes.env.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect::<Vec<_>>(), [("A", None), ("B", Some("1"))]);
+    assert_eq!(
+        changes.env.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect::<Vec<_>>(),
+        [("A", None), ("B", Some("1"))]
+    );
     assert_eq!(changes.protocol_versions.as_deref(), Some(&[7][..]));
     assert_eq!(axis.values[1].facts.keys().collect::<Vec<_>>(), ["weight"]);
 }
