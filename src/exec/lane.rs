@@ -291,7 +291,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         Err((certain, error)) => {
             // What the shim tells may still be on its way, so that nothing seen yet decides here.
             let unexplained =
-                |e: &PeerError| !e.harness && !e.refused && !(e.reported.cause.is_some() && senses.has_line());
+                |e: &PeerError| !(e.harness || e.refused || e.reported.cause.is_some() && senses.has_line());
             if certain.is_none() && error.as_ref().is_some_and(unexplained) {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
