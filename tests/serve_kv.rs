@@ -262,7 +262,7 @@ async fn stock_launches_work_and_a_stranger_is_refused() {
     let launch = Launch::new(TlsMode::Auto, &["--transport", "tcp"]);
     let connection = launch.go(&BuiltinClient::default()).await.unwrap();
     put_get(connection.as_ref(), "k").await;
-    assert_eq!(connection.facts().unwrap().peer_cert.unwrap().key, Some(KeyType::P521));
+    assert_eq!(connection.facts().unwrap().peer_cert.unwrap().key, Some(KeyType::P256));
     connection.close().await;
 
     let launch = Launch::new(TlsMode::None, &[]);

@@ -4,7 +4,8 @@
 //!
 //! Two processes. The front is what the host sees, signals and kills; it has nothing to do but to
 //! pass signals on and to end as the plugin ended. The keeper, in a session of its own where no kill
-//! of the host's group reaches it, is the plugin's parent and subreaper, and passes the bytes. No
+//! of the host's group reaches it, and no child of the front's, so that no kill of its tree does
+//! either, is the plugin's parent and subreaper, and passes the bytes. No
 //! runtime and no threads: one `poll` loop each, since every plugin start waits for this.
 
 mod keep;
@@ -24,7 +25,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::ForkResult;
 
 use super::keeper::{RECORD_BYTES, Record};
 use super::sys;
@@ -67,17 +68,24 @@ fn split(argv: Vec<OsString>) -> nix::Result<ExitCode> {
     match sys::fork_single_threaded()? {
         ForkResult::Child => {
             drop(front);
-            sys::exit_now(keep::run(argv, keeper, before))
+            // The keeper is nobody's child: a host that ends a process with its descendants would
+            // otherwise end the one that has to tell how the plugin ended.
+            match sys::fork_single_threaded() {
+                Ok(ForkResult::Child) => sys::exit_now(keep::run(argv, keeper, before)),
+                Ok(ForkResult::Parent { .. }) => sys::exit_now(0),
+                Err(_) => sys::exit_now(1),
+            }
         }
         ForkResult::Parent { child } => {
             drop(keeper);
-            watch(child, &front, &watched)
+            let _ = sys::reap_one(child.as_raw());
+            watch(&front, &watched)
         }
     }
 }
 
 /// The front's life.
-fn watch(keeper: Pid, life: &OwnedFd, watched: &SigSet) -> nix::Result<ExitCode> {
+fn watch(life: &OwnedFd, watched: &SigSet) -> nix::Result<ExitCode> {
     // The host must see the plugin close its output, and that is the keeper's to close now.
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
     for standard in 0..3 {
@@ -103,7 +111,6 @@ fn watch(keeper: Pid, life: &OwnedFd, watched: &SigSet) -> nix::Result<ExitCode>
             }
         }
     };
-    let _ = sys::reap_one(keeper.as_raw());
     Ok(match sys::exit_of(status) {
         Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Exit::Signal(signal) => {
