@@ -12,7 +12,7 @@ use super::printer::Printer;
 use super::{exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
 use crate::exec::{Engine, Settings, Stop, Totals};
-use crate::journal::{Resumed, RunFolder, Writer};
+use crate::journal::{Resumed, RunFolder, Writer, evidence};
 use crate::plan::{Plan, Selection};
 use crate::process::{Interrupts, guard};
 use crate::report::{self, Live, ReportOptions};
@@ -248,7 +248,11 @@ fn report_all(
 ) -> u8 {
     let mut live = Live::start(options, header, folder);
     let mut batch = Vec::with_capacity(EVENT_BATCH);
+    let mut folders = 0;
     while queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
+        if let Err(error) = keep_evidence(folder, &mut batch, &mut folders) {
+            live.trouble(&error);
+        }
         let written = batch.iter().try_for_each(|event| writer.append(event)).and_then(|()| writer.commit());
         if let Err(error) = written {
             live.trouble(&error.to_string());
@@ -261,9 +265,29 @@ fn report_all(
     live.finish()
 }
 
+/// Gives each red case a folder of evidence, up to a bound; after a failure no more are tried.
+fn keep_evidence(run: &RunFolder, batch: &mut [RunEvent], folders: &mut u64) -> Result<(), String> {
+    for event in batch {
+        let RunEvent::CaseFinished(record) = event else { continue };
+        if record.attempts.is_empty() || *folders >= evidence::FOLDERS || !record.verdict().is_red() {
+            continue;
+        }
+        *folders += 1;
+        if let Err(error) = evidence::write(run, record) {
+            *folders = evidence::FOLDERS;
+            let place = run.evidence();
+            return Err(format!("no evidence can be kept in `{}`: {error}; it is in the journal", place.display()));
+        }
+    }
+    Ok(())
+}
+
 /// The first wish to end (Ctrl-C, SIGTERM, SIGHUP) stops in order, the second at once.
 async fn watch_signals(stop: watch::Sender<Stop>) {
-    let Ok(mut interrupts) = Interrupts::listen() else { return };
+    let Ok(mut interrupts) = Interrupts::listen() else {
+        // Signals then end the process as they would any; the run still holds the other end.
+        return std::future::pending().await;
+    };
     for how in [Stop::InOrder, Stop::AtOnce] {
         interrupts.next().await;
         if stop.send(how).is_err() {

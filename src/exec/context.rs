@@ -43,6 +43,8 @@ pub(super) struct RunContext {
     pub(super) scratch: Arc<Scratch>,
     pub(super) started: Instant,
     pub(super) folders: AtomicU64,
+    /// Rules that were said to be void.
+    pub(super) void_told: std::sync::Mutex<std::collections::HashSet<String>>,
 }
 
 impl RunContext {

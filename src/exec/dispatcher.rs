@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures::FutureExt as _;
@@ -137,6 +137,7 @@ impl Dispatcher {
             }
             return self.record(record, totals).await;
         }
+        self.tell_void_rules(&job).await;
         let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
         let _ = self.events.send(started).await;
         let run = Arc::clone(run);
@@ -146,6 +147,21 @@ impl Dispatcher {
             let case = AssertUnwindSafe(case::execute(&run, &job)).catch_unwind();
             case.await.unwrap_or_else(|panic| crashed(panicked, &panic))
         });
+    }
+
+    /// A rule that is void because of a version is said once: what it describes must pass now.
+    async fn tell_void_rules(&self, job: &Job) {
+        let run = &self.run;
+        if run.plan.scenario().rules.iter().all(|rule| rule.versions.is_empty()) {
+            return;
+        }
+        for void in run.plan.void_rules(&job.case, &|peer, component| run.peers.version(peer, component)) {
+            let new = run.void_told.lock().unwrap_or_else(PoisonError::into_inner).insert(void.rule.clone());
+            if new {
+                let text = format!("rule `{}` is void here: {}", void.rule, void.reason);
+                let _ = self.events.send(RunEvent::Note { text, place: None }).await;
+            }
+        }
     }
 
     async fn finish(&self, done: Result<CaseRecord, tokio::task::JoinError>, totals: &mut Totals) {

@@ -165,6 +165,7 @@ impl Engine {
             scratch: Arc::clone(scratch),
             started,
             folders: AtomicU64::new(folders),
+            void_told: std::sync::Mutex::default(),
         })
     }
 

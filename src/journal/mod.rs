@@ -11,6 +11,7 @@
 //! .soupscen/runs/latest -> 2026-11-21T10-11-12-ab12
 //! ```
 
+pub mod evidence;
 mod folder;
 mod merged;
 mod reader;
