@@ -291,7 +291,13 @@ impl Runner<'_> {
                     return Err(Stop::Script("this client has no interleaved streams".into()));
                 };
                 match open.await {
-                    Ok(open) => {
+                    Ok(mut open) => {
+                        // A client of such a method has said everything with its one message.
+                        if !method.client_streaming()
+                            && let Err(error) = within(op_timeout, "half_close", open.half_close()).await
+                        {
+                            return Ok(failed(error));
+                        }
                         self.streams.insert(stream.clone(), OpenStream { stream: open, method });
                         Ok(Outcome::default())
                     }
