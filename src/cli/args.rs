@@ -40,6 +40,8 @@ pub(super) enum Command {
     Serve(super::serve::ServeArgs),
     /// Call a service with the built-in peer.
     Call(super::call::CallArgs),
+    /// Check driver programs against the contract.
+    Driver(super::driver::DriverArgs),
     /// Print a JSON Schema.
     #[command(hide = true)]
     Schema {

@@ -3,6 +3,7 @@
 
 mod args;
 mod check;
+mod driver;
 mod printer;
 mod run;
 mod select;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::main(&args, &printer),
         Command::Serve(args) => serve::main(args),
         Command::Call(args) => call::main(args),
+        Command::Driver(args) => driver::main(args, &printer),
         Command::Schema { which } => check::schema(which, &printer),
     }
 }

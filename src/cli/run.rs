@@ -31,7 +31,7 @@ pub(super) fn home() -> PathBuf {
 
 /// Where builds of peers are kept: `SOUPSCEN_CACHE`, so that several homes can share them, or
 /// `builds` of the home.
-fn builds() -> PathBuf {
+pub(super) fn builds() -> PathBuf {
     let given = std::env::var_os("SOUPSCEN_CACHE").filter(|v| !v.is_empty());
     given.map_or_else(|| home().join("builds"), PathBuf::from)
 }

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use self::context::RunContext;
 use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
-pub use self::peers::COOKIE;
+pub use self::peers::{COOKIE, driver_program};
 use self::peers::{Peers, PeersParts};
 use self::pool::Pool;
 use self::programs::PluginSpawner;

@@ -435,6 +435,25 @@ fn output_of(states: &Mutex<HashMap<String, State>>, name: &str) -> Option<PathB
 /// Program and arguments, and the variables set for them.
 type CommandLine = (Vec<String>, Vec<(String, String)>);
 
+/// The driver program of a peer, of whichever role has one; `None` when it is not run by a driver.
+/// `output` is that of its build.
+///
+/// # Errors
+/// A template that cannot be filled in, as a sentence.
+#[must_use]
+pub fn driver_program(peer: &Peer, output: Option<PathBuf>) -> Option<Result<Program, String>> {
+    let client = peer.client.as_ref().and_then(|role| match &role.way {
+        ClientWay::Driver(command) => Some(command),
+        ClientWay::Builtin => None,
+    });
+    let server = peer.server.as_ref().and_then(|role| match &role.direct {
+        Some(DirectWay::Driver(command)) => Some(command),
+        _ => None,
+    });
+    let rendered = render(peer, client.or(server)?, &Map::new(), output);
+    Some(rendered.map(|(argv, env)| Program { env, folder: Some(peer.folder.clone()), ..Program::new(argv) }))
+}
+
 /// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
 /// serves cases with and without it.
 fn render(

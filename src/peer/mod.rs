@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod builtin;
+pub mod check;
 pub mod driver;
 
 use std::path::PathBuf;

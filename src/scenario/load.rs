@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
 use super::decode::Fields;
 use super::expr::Pending;
 use super::files::Files;
-use super::model::Scenario;
+use super::model::{Peer, Scenario};
 use super::reader::{Document, World};
 use super::yaml::{Entry, short};
 use super::{matrix, peers, rules, schema, scripts, services, settings};
@@ -35,6 +38,35 @@ pub fn load(path: &Path, files: &dyn Files) -> Result<(Scenario, Vec<Diagnostic>
             scenario.sources = Arc::new(world.sources);
             Ok((scenario, diagnostics))
         }
+        _ => Err((world.sources, diagnostics)),
+    }
+}
+
+/// Reads only the peers of a scenario, or of a file of peers, with those of what it includes.
+/// Conditions of capabilities are not checked: they speak of axes, which only a scenario has.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_peers(
+    path: &Path,
+    files: &dyn Files,
+) -> Result<(IndexMap<String, Peer>, SourceMap, Vec<Diagnostic>), (SourceMap, Vec<Diagnostic>)> {
+    let mut world = World::new(files);
+    let documents = world.documents(path);
+    let tops = tops(&mut world, &documents);
+    let vars = vars(&mut world, &tops);
+    let whole = tops.first().map(|top| Span { end: top.fields.span.start, ..top.fields.span });
+    let peers = whole.map(|whole| {
+        let entries = named(&mut world, &tops, "services", "services");
+        let services = services::read(&mut world, &entries, whole);
+        let entries = named(&mut world, &tops, "peers", "peers");
+        let mut pending = Pending::default();
+        let mut context = peers::Context::new(&mut pending, services.all.keys().cloned().collect(), &vars);
+        peers::read(&mut world, &mut context, &entries)
+    });
+    let (diagnostics, failed) = std::mem::take(&mut world.sink).finish();
+    match peers {
+        Some(peers) if !failed => Ok((peers, world.sources, diagnostics)),
         _ => Err((world.sources, diagnostics)),
     }
 }
@@ -76,14 +108,7 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
     let retry = settings::retry(&mut world.sink, &own.fields);
     let missing_peers = settings::missing_peers(&mut world.sink, &own.fields);
 
-    let var_entries: Vec<&Entry> = tops
-        .iter()
-        .flat_map(|top| {
-            let node = top.fields.get(&mut world.sink, "vars");
-            node.and_then(|node| world.sink.entries(node, "`vars`")).unwrap_or_default()
-        })
-        .collect();
-    let vars = settings::vars(var_entries.into_iter());
+    let vars = vars(world, &tops);
 
     let mut pending = Pending::default();
     let entries = named(world, &tops, "services", "services");
@@ -160,6 +185,17 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
         scripts,
         rules,
     })
+}
+
+fn vars(world: &mut World<'_>, tops: &[Top<'_>]) -> Map<String, Value> {
+    let entries: Vec<&Entry> = tops
+        .iter()
+        .flat_map(|top| {
+            let node = top.fields.get(&mut world.sink, "vars");
+            node.and_then(|node| world.sink.entries(node, "`vars`")).unwrap_or_default()
+        })
+        .collect();
+    settings::vars(entries.into_iter())
 }
 
 /// Entries of a map of names over all files, with the folder of each; a name may be given once.
