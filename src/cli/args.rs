@@ -40,6 +40,8 @@ pub(super) enum Command {
     Serve(super::serve::ServeArgs),
     /// Call a service with the built-in peer.
     Call(super::call::CallArgs),
+    /// Show peers: versions, roles, capabilities, whether they are built, and what is missing.
+    Peers(super::peers::PeersArgs),
     /// Check driver programs against the contract.
     Driver(super::driver::DriverArgs),
     /// Print a JSON Schema.

@@ -12,8 +12,7 @@ use crate::exec::driver_program;
 use crate::peer::build::{BuildLine, Builder};
 use crate::peer::check::{self, Line, Verdict};
 use crate::process::{Program, Spawner, guard};
-use crate::scenario;
-use crate::scenario::disk::DiskFiles;
+use crate::scenario::{self, DiskFiles};
 
 /// Work on drivers.
 #[derive(Debug, Args)]

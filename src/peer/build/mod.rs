@@ -134,6 +134,23 @@ impl Builder {
         Ok(built)
     }
 
+    /// What there is of a peer, without building it: `None` when it could be built.
+    ///
+    /// # Errors
+    /// Why it cannot be had: a missing tool, inputs that do not exist.
+    pub async fn look(&self, peer: &model::Peer) -> Result<Option<Built>, BuildError> {
+        let Some(build) = &peer.build else { return self.build(peer, |_| {}).await.map(Some) };
+        let task = Task { peer, output: None, spawner: &self.spawner };
+        let (tools, files) =
+            futures::future::try_join(tools::find_all(task, build), inputs::collect(peer, build, &self.cache)).await?;
+        let key = key(peer, build, &tools, &files);
+        let store = Store::open(&self.cache, &peer.name)?;
+        match store.find(&key) {
+            Some(found) => self.finish(peer, &store, &key, found, true).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn find(&self, store: &Store, key: &str) -> Option<Found> {
         if self.rebuild { None } else { store.find(key) }
     }
