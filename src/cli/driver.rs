@@ -142,9 +142,9 @@ fn show(line: &Line, printer: &Printer) {
 /// The driver of a peer that a file declares, built where it has to be.
 async fn of_peer(name: &str, file: &Path, spawner: &Spawner, printer: &Printer) -> Result<Program, ExitCode> {
     let peers = match scenario::load_peers(file, &DiskFiles) {
-        Ok((peers, sources, diagnostics)) => {
-            printer.diagnostics(&sources, &diagnostics);
-            peers
+        Ok(list) => {
+            printer.diagnostics(&list.sources, &list.diagnostics);
+            list.peers
         }
         Err((sources, diagnostics)) => {
             printer.diagnostics(&sources, &diagnostics);

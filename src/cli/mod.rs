@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::main(args),
         Command::Call(args) => call::main(args),
         Command::Driver(args) => driver::main(args, &printer),
-        Command::Peers(args) => peers::main(args, &printer),
+        Command::Peers(args) => peers::main(&args, &printer),
         Command::Schema { which } => check::schema(which, &printer),
     }
 }

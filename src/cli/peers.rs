@@ -44,7 +44,7 @@ enum State {
 
 /// Runs the command under a guard. Exit statuses: 0 every peer is here or can be built, 1 one cannot
 /// be had, 2 a file cannot be used.
-pub(super) fn main(args: PeersArgs, printer: &Printer) -> ExitCode {
+pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
     guard::run_guarded(|| {
         let Some(peers) = load(args.files.clone(), printer) else { return ExitCode::from(exit::INVALID) };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -54,7 +54,7 @@ pub(super) fn main(args: PeersArgs, printer: &Printer) -> ExitCode {
                 return ExitCode::from(exit::INVALID);
             }
         };
-        let status = runtime.block_on(tell(&args, &peers, printer));
+        let status = runtime.block_on(tell(args, &peers, printer));
         runtime.shutdown_background();
         status
     })
@@ -74,9 +74,9 @@ fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, P
     let mut peers = IndexMap::new();
     for file in &files {
         match scenario::load_peers(file, &DiskFiles) {
-            Ok((found, sources, diagnostics)) => {
-                printer.diagnostics(&sources, &diagnostics);
-                for (name, peer) in found {
+            Ok(list) => {
+                printer.diagnostics(&list.sources, &list.diagnostics);
+                for (name, peer) in list.peers {
                     peers.entry(name).or_insert(peer);
                 }
             }

@@ -42,15 +42,22 @@ pub fn load(path: &Path, files: &dyn Files) -> Result<(Scenario, Vec<Diagnostic>
     }
 }
 
+/// Peers without a scenario around them.
+pub struct PeerList {
+    /// By name.
+    pub peers: IndexMap<String, Peer>,
+    /// The texts to show diagnostics with.
+    pub sources: SourceMap,
+    /// Warnings and notes.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
 /// Reads only the peers of a scenario, or of a file of peers, with those of what it includes.
 /// Conditions of capabilities are not checked: they speak of axes, which only a scenario has.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_peers(
-    path: &Path,
-    files: &dyn Files,
-) -> Result<(IndexMap<String, Peer>, SourceMap, Vec<Diagnostic>), (SourceMap, Vec<Diagnostic>)> {
+pub fn load_peers(path: &Path, files: &dyn Files) -> Result<PeerList, (SourceMap, Vec<Diagnostic>)> {
     let mut world = World::new(files);
     let documents = world.documents(path);
     let tops = tops(&mut world, &documents);
@@ -66,7 +73,7 @@ pub fn load_peers(
     });
     let (diagnostics, failed) = std::mem::take(&mut world.sink).finish();
     match peers {
-        Some(peers) if !failed => Ok((peers, world.sources, diagnostics)),
+        Some(peers) if !failed => Ok(PeerList { peers, sources: world.sources, diagnostics }),
         _ => Err((world.sources, diagnostics)),
     }
 }

@@ -35,4 +35,4 @@ mod tests;
 
 pub use disk::DiskFiles;
 pub use files::{FileProblem, Files, MAX_FILE, MemoryFiles};
-pub use load::{load, load_peers};
+pub use load::{PeerList, load, load_peers};

@@ -1,5 +1,6 @@
 //! Rules on a driver's greeting, its manners and its end.
 
+use std::future::ready;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -18,13 +19,13 @@ pub(super) const RULES: &[Rule] = &[
         id: "hello",
         about: "`hello` is answered with contract, name, versions and roles; unknown fields are ignored",
         needs: None,
-        check: |bench| hello(&bench.hello).boxed(),
+        check: |bench| ready(hello(&bench.hello)).boxed(),
     },
     Rule {
         id: "hello.probe",
         about: "a capability that does not exist is not claimed",
         needs: None,
-        check: |bench| probe(&bench.hello).boxed(),
+        check: |bench| ready(probe(&bench.hello)).boxed(),
     },
     Rule {
         id: "unknown-type",
@@ -52,25 +53,22 @@ pub(super) const LAST: &[Rule] = &[
         id: "stdout",
         about: "stdout has nothing but messages",
         needs: None,
-        check: |bench| async { clean(&bench.account.stray_lines, "no message").await }.boxed(),
+        check: |bench| ready(clean(&bench.account.stray_lines, "no message")).boxed(),
     },
     Rule {
         id: "one-answer",
         about: "every request gets exactly one answer",
         needs: None,
         check: |bench| {
-            async {
-                if let Some(mut talk) = bench.talk.take() {
-                    talk.settle();
-                }
-                clean(&bench.account.stray_answers, "an answer that nothing was waiting for").await
+            if let Some(mut talk) = bench.talk.take() {
+                talk.settle();
             }
-            .boxed()
+            ready(clean(&bench.account.stray_answers, "an answer that nothing was waiting for")).boxed()
         },
     },
 ];
 
-async fn hello(hello: &Value) -> Outcome {
+fn hello(hello: &Value) -> Outcome {
     if hello["contract"] != CONTRACT {
         return broken(format!("expected `contract: {CONTRACT}`\ngot      {}", hello["contract"]));
     }
@@ -91,7 +89,7 @@ async fn hello(hello: &Value) -> Outcome {
     }
 }
 
-async fn probe(hello: &Value) -> Outcome {
+fn probe(hello: &Value) -> Outcome {
     let claims =
         |side| hello["roles"][super::role(side)]["provides"].as_array().is_some_and(|p| p.iter().any(|c| c == PROBE));
     if claims(Side::Client) || claims(Side::Server) {
@@ -133,7 +131,7 @@ async fn end_of_stdin(bench: &mut Bench) -> Outcome {
     talk.end(END_WITHIN).await
 }
 
-async fn clean(strays: &std::sync::Mutex<Vec<String>>, what: &str) -> Outcome {
+fn clean(strays: &std::sync::Mutex<Vec<String>>, what: &str) -> Outcome {
     let strays = strays.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     match strays.first() {
         None => Ok(()),
