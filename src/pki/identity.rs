@@ -51,8 +51,9 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     pub(super) fn from_generated(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Self, PkiError> {
-        let pem = key.serialize_pem();
-        let der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|problem| PkiError::Broken {
+        let der = super::keys::portable(key.serialize_der());
+        let pem = pem_block("PRIVATE KEY", &der);
+        let der = PrivateKeyDer::try_from(der).map_err(|problem| PkiError::Broken {
             what: "key",
             from: "memory".to_owned(),
             problem: problem.to_owned(),

@@ -25,6 +25,20 @@ pub(super) fn generate(key: KeyType) -> Result<KeyPair, PkiError> {
     .map_err(|error| failed(&format!("a {key} key"), &error))
 }
 
+/// How a generated Ed25519 key begins: PKCS #8 version 2 (RFC 5958), its seed, its public half.
+const ED25519_V2: [u8; 16] = [0x30, 0x51, 2, 1, 1, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+/// The same in version 1 (RFC 8410 section 7), which ends with the seed.
+const ED25519_V1: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+/// A key in the form that every library reads: OpenSSL 3.0 and `BoringSSL` refuse version 2 of an
+/// Ed25519 key, and a peer must not fail at how its key was written down.
+pub(super) fn portable(pkcs8: Vec<u8>) -> Vec<u8> {
+    match pkcs8.strip_prefix(&ED25519_V2).and_then(|rest| rest.get(..32)) {
+        Some(seed) => [&ED25519_V1[..], seed].concat(),
+        None => pkcs8,
+    }
+}
+
 fn failed(what: &str, error: &rcgen::Error) -> PkiError {
     PkiError::Make { what: what.to_owned(), problem: error.to_string() }
 }

@@ -25,6 +25,20 @@ fn auto_mtls_certificates_are_as_go_plugin_makes_them() {
     }
 }
 
+/// RFC 8410 section 7: version 1 ends with the seed. OpenSSL 3.0 and `BoringSSL` read no other.
+#[test]
+fn an_ed25519_key_is_written_as_every_library_reads_it() {
+    let identity = Identity::self_signed(KeyType::Ed25519).unwrap();
+    let key = identity.key_der().unwrap();
+    let der = key.secret_der();
+    assert_eq!((der.len(), &der[..5]), (48, &[0x30, 0x2e, 2, 1, 0][..]), "PKCS #8, version 1, nothing behind the seed");
+    let signing = provider().key_provider.load_private_key(key.clone_key()).unwrap();
+    assert_eq!(signing.algorithm(), rustls::SignatureAlgorithm::ED25519);
+    let again =
+        Identity::from_pem(identity.chain_pem().as_bytes(), "cert", identity.key_pem().unwrap().as_bytes(), "key");
+    assert_eq!(again.unwrap().key_der().unwrap().secret_der(), der, "the key still belongs to its certificate");
+}
+
 #[tokio::test]
 async fn an_authority_makes_each_thing_once_and_keeps_keys_private() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -341,11 +341,10 @@ fn mismatch(e: &Evidence, w: &WireReport) -> Option<String> {
     let (key, from) = server_key(e, w)?;
     let version = w.server_hello.as_ref().map(|h| h.version);
     names::cannot_verify(hello, version, key).then(|| {
-        format!(
-            "none of the client's {} signature schemes fits a {} key ({from})",
-            hello.signature_schemes.len(),
-            names::key(key)
-        )
+        let key = names::key(key);
+        let article = if key.starts_with(['E', 'R']) { "an" } else { "a" };
+        let schemes = hello.signature_schemes.len();
+        format!("none of the client's {schemes} signature schemes fits {article} {key} key ({from})")
     })
 }
 
