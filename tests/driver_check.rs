@@ -27,14 +27,21 @@ fn has(tool: &str) -> bool {
     found
 }
 
+/// The peers with drivers, the tool that builds each, and whether every rule applies to it: there
+/// are no plugin libraries for JavaScript and Java.
+const PEERS: &[(&str, &str, bool)] =
+    &[("go", "go", true), ("python", "python3", true), ("javascript", "npm", false), ("java", "mvn", false)];
+
 #[test]
 fn our_drivers_meet_the_contract() {
-    for (tool, peer) in [("go", "go"), ("python3", "python")] {
+    for (peer, tool, all) in PEERS {
         if has(tool) {
             let output = check(&["--peer", peer]);
-            assert!(output.status.success(), "{}", text(&output));
-            assert!(text(&output).contains("rules hold, 0 broken"), "{}", text(&output));
-            assert!(!text(&output).contains("not checked"), "{}", text(&output));
+            let said = text(&output);
+            assert!(output.status.success() && said.contains("rules hold, 0 broken"), "{said}");
+            let skipped = said.lines().filter(|line| line.contains("not checked"));
+            let launch = |line: &str| line.contains("  launch") && !all;
+            assert!(skipped.into_iter().all(launch), "{peer} is not checked in full:\n{said}");
         }
     }
 }
