@@ -101,7 +101,11 @@ proptest! {
     fn names_and_shards_do_not_depend_on_order(recipe in recipe(), by in 0_usize..9, of in 1_u32..12) {
         let scenario = without_rules(&recipe);
         let Some(plan) = plan_of(scenario.clone()) else { return Ok(()) };
-        let turned = plan_of(turned(&scenario, by)).expect("the same rows in another order are a plan");
+        // A later block may be left with nothing but what an earlier one has, which is an error.
+        let Some(turned) = plan_of(turned(&scenario, by)) else {
+            prop_assert!(scenario.blocks.len() > 1, "the same rows in another order are a plan");
+            return Ok(());
+        };
         prop_assert_eq!(names(&plan), names(&turned));
         prop_assert_eq!(shards(&plan, of), shards(&turned, of));
     }
