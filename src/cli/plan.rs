@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::diag::Place;
-use crate::plan::{self, Case, Counts, Disposition, Exclusion, Lacking, Missing, Plan, RemoveKind, Selection, Why};
+use crate::outcome::Expected;
+use crate::plan::{
+    self, Case, Counts, Disposition, Exclusion, Lacking, Missing, OnlyReported, Plan, RemoveKind, Selection, Why,
+};
 use crate::scenario::model::{Rule, RuleOutcome};
 
 /// Version of the JSON lines.
@@ -125,6 +128,8 @@ pub enum PlanLine {
         exclusions: Vec<Exclusion>,
         /// The rules, each with how many cases of the whole plan it is about.
         rules: Vec<RuleLine>,
+        /// Passing on a retry is not red (`retry.flaky: allow`).
+        flaky_allowed: bool,
     },
     /// A selected case.
     Case {
@@ -146,6 +151,9 @@ pub enum PlanLine {
         /// What is expected of it.
         #[serde(flatten)]
         planned: Planned,
+        /// Facts of which a difference is shown and not red.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        only_reported: Vec<OnlyReported>,
     },
 }
 
@@ -156,6 +164,8 @@ pub struct RuleLine {
     pub id: String,
     /// How many cases it is about.
     pub cases: u64,
+    /// What it expects where it is in force; the verdict follows from it and the observation.
+    pub expects: Expected,
     /// Why it is known.
     pub reason: String,
     /// Link.
@@ -276,6 +286,7 @@ fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u
     let rules = plan.rules().map(|(rule, cases)| RuleLine {
         id: rule.id.clone(),
         cases,
+        expects: plan::expected_by(rule),
         reason: rule.reason.clone(),
         issue: rule.issue.clone(),
         place: scenario.sources.place(rule.span),
@@ -287,6 +298,7 @@ fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u
         counts: plan.count(selection),
         exclusions: plan.exclusions().to_vec(),
         rules: rules.collect(),
+        flaky_allowed: scenario.retry.flaky_allowed,
     };
     line(out, &head)?;
     let mut written = 0;
@@ -300,6 +312,7 @@ fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u
             script: plan.script(&case).name.clone(),
             axes: plan.axes(&case),
             planned: planned(plan, &case),
+            only_reported: plan.only_reported(&case),
         };
         line(out, &case)?;
         written += 1;

@@ -351,10 +351,6 @@ fn conclude(
         End::Failed(failure) if failure.harness || failure.refused => {
             refuse(&mut observation, &failure.reported, failure.refused);
         }
-        End::Failed(failure) if failure.remote => {
-            let diagnosis = diagnose::diagnose(&evidence);
-            apply(&mut observation, diagnosis, failure.timed_out);
-        }
         End::Failed(failure) => apply(&mut observation, diagnose::diagnose(&evidence), failure.timed_out),
         End::Certain(diagnosis) => apply(&mut observation, (**diagnosis).clone(), false),
         End::Timeout(text) => {

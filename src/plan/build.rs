@@ -441,7 +441,8 @@ fn shown_axes(spaces: &[Space]) -> Vec<String> {
         }
     }
     let rank = |name: &str| axis::table().iter().position(|def| def.name == name).unwrap_or(usize::MAX);
-    axes.sort_by_key(|axis| rank(axis));
+    // Users' own axes by name: an id must not change when a file is put in another order.
+    axes.sort_by_key(|axis| (rank(axis), *axis));
     let single = |axis: &str| {
         let mut values = spaces.iter().map(|space| {
             let dim = &space.dims[space.dim(axis)?];

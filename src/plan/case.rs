@@ -53,6 +53,23 @@ impl fmt::Display for Lacking {
     }
 }
 
+/// A fact of which a difference is shown and not red (`effective: {report: …}`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct OnlyReported {
+    /// Its name in the evidence.
+    pub fact: String,
+    /// The effective values of which that holds; of all, when none is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The fact that the evidence has of an axis.
+fn fact_of(axis: &Axis) -> &str {
+    axis::find(&axis.name).and_then(|def| def.fact).unwrap_or(&axis.name)
+}
+
 impl Case {
     pub(super) fn new(index: u64, space: usize, row: &[Index]) -> Self {
         Self { index, space: u32::try_from(space).unwrap_or(u32::MAX), row: row.into() }
@@ -166,15 +183,23 @@ impl Plan {
     /// evidence and the value that was in force; `None` where a difference is red.
     #[must_use]
     pub fn softened(&self, case: &Case, fact: &str, effective: &str) -> Option<String> {
-        let records = |axis: &&Axis| axis::find(&axis.name).and_then(|def| def.fact).unwrap_or(&axis.name) == fact;
-        let axis = self.block(case).axes.iter().find(records)?;
+        let axis = self.block(case).axes.iter().find(|axis| fact_of(axis) == fact)?;
+        let policy = self.softens(case, axis)?;
+        (policy.values.is_empty() || policy.values.iter().any(|value| value == effective)).then_some(policy.reason)
+    }
+
+    /// Every fact of which some difference, or any, is only reported for this case.
+    #[must_use]
+    pub fn only_reported(&self, case: &Case) -> Vec<OnlyReported> {
+        self.block(case).axes.iter().filter_map(|axis| self.softens(case, axis)).collect()
+    }
+
+    fn softens(&self, case: &Case, axis: &Axis) -> Option<OnlyReported> {
         let EffectivePolicy::Report { reason, when, only } = &axis.effective else { return None };
-        let holds = |when: &Arc<Expr>| {
-            let space = self.space(case);
-            Condition::Expr(Arc::clone(when)).compile(space).holds(space, &case.row)
-        };
-        let meant = only.is_empty() || only.iter().any(|value| value == effective);
-        (meant && when.as_ref().is_none_or(holds)).then(|| reason.clone())
+        let space = self.space(case);
+        let holds = |when: &Arc<Expr>| Condition::Expr(Arc::clone(when)).compile(space).holds(space, &case.row);
+        let policy = || OnlyReported { fact: fact_of(axis).to_owned(), values: only.clone(), reason: reason.clone() };
+        when.as_ref().is_none_or(holds).then(policy)
     }
 
     /// What it asks of the connection.

@@ -37,9 +37,9 @@ use crate::outcome::Expected;
 use crate::scenario::model::{Rule, Scenario};
 
 pub use capability::Missing;
-pub use case::{Case, Disposition, Lacking};
+pub use case::{Case, Disposition, Lacking, OnlyReported};
 pub use cases::Cases;
-pub use rules::{Conflict, VoidRule, outcome_in_words};
+pub use rules::{Conflict, VoidRule, expected as expected_by, outcome_in_words};
 pub use select::{Selection, Shard};
 pub use space::RemoveKind;
 pub use why::{Why, WhyAsk, WhyAxis, WhyConstraint, WhyRule};

@@ -122,8 +122,9 @@ pub(super) fn void(
     })
 }
 
-/// What a rule expects.
-pub(super) fn expected(rule: &Rule) -> Expected {
+/// What a rule expects where it is in force.
+#[must_use]
+pub fn expected(rule: &Rule) -> Expected {
     match &rule.outcome {
         RuleOutcome::Failed | RuleOutcome::FailedOrPassed => Expected::Failed {
             rule: rule.id.clone(),

@@ -470,7 +470,7 @@ pub struct CallDef {
 pub struct Expect {
     /// What the op yields.
     pub value: Option<Spanned<Value>>,
-    /// The message (subset unless `$exact`? no: exact on the named fields, others ignored).
+    /// The message: the fields that are named must be so, others are ignored.
     pub message: Option<Spanned<Value>>,
     /// Any of these codes.
     pub code: Option<Spanned<Vec<String>>>,

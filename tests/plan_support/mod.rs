@@ -1,6 +1,8 @@
 //! Builds small resolved scenarios by hand, for tests and benches of the plan.
 #![allow(dead_code, reason = "every test program uses another part of it")]
 
+pub mod recipe;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
