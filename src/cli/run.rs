@@ -250,6 +250,11 @@ fn report_all(
     let mut batch = Vec::with_capacity(EVENT_BATCH);
     let mut folders = 0;
     while queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
+        if guard::is_ending() {
+            // Everything is being killed, and cases fail of it: they have not come to a verdict.
+            batch.clear();
+            continue;
+        }
         if let Err(error) = keep_evidence(folder, &mut batch, &mut folders) {
             live.trouble(&error);
         }

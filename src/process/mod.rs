@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! guard ── engine ── keeper ── program ── …              (each a subreaper but the program)
+//!   └─ cleaner                                           (own session; for when both are killed)
 //!                       └─ host ── shim front
 //!                       └─ shim keeper ── plugin ── …    (own session; reports to the hub)
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod capture;
 pub mod environment;
+mod folders;
 pub mod guard;
 pub mod hub;
 mod interrupts;
