@@ -91,16 +91,21 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         }
         return ExitCode::from(exit::INVALID);
     }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
+    };
+    // Before the journal: a run that has one is always stopped in order.
+    let interrupts = {
+        let _context = runtime.enter();
+        Interrupts::listen()
+    };
     let journal = match open_journal(&args, &selected, cases, &runs, resumed) {
         Ok(journal) => journal,
         Err(error) => return invalid(printer, &error.to_string()),
     };
     let settings = settings(&args, &journal);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
-    };
-    let status = runtime.block_on(drive(selected, settings, journal, options, printer));
+    let status = runtime.block_on(drive(selected, settings, journal, interrupts.ok(), options, printer));
     // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
     runtime.shutdown_background();
     ExitCode::from(status)
@@ -196,6 +201,7 @@ async fn drive(
     plans: Vec<(Arc<Plan>, Selection)>,
     settings: Settings,
     journal: Journal,
+    interrupts: Option<Interrupts>,
     options: ReportOptions,
     printer: &Printer,
 ) -> u8 {
@@ -216,7 +222,7 @@ async fn drive(
             return exit::INVALID;
         }
     };
-    let signals = tokio::spawn(watch_signals(stop_tx));
+    let signals = tokio::spawn(watch_signals(interrupts, stop_tx));
     let engine = Engine { plans, settings, cache: builds(), events: events.clone(), stop };
     let ended = engine.run().await;
     signals.abort();
@@ -288,8 +294,8 @@ fn keep_evidence(run: &RunFolder, batch: &mut [RunEvent], folders: &mut u64) -> 
 }
 
 /// The first wish to end (Ctrl-C, SIGTERM, SIGHUP) stops in order, the second at once.
-async fn watch_signals(stop: watch::Sender<Stop>) {
-    let Ok(mut interrupts) = Interrupts::listen() else {
+async fn watch_signals(interrupts: Option<Interrupts>, stop: watch::Sender<Stop>) {
+    let Some(mut interrupts) = interrupts else {
         // Signals then end the process as they would any; the run still holds the other end.
         return std::future::pending().await;
     };

@@ -98,7 +98,8 @@ impl Engine {
         let started = Instant::now();
         let scratch = Arc::new(Scratch::new().map_err(EngineError::Scratch)?);
         let marker = scratch.path().to_string_lossy().into_owned();
-        let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?;
+        let temporary = scratch.folder("tmp").map_err(EngineError::Scratch)?;
+        let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?.with_temporary(&temporary);
         let builder = Arc::new(Builder::new(self.cache.clone(), self.settings.rebuild, spawner.clone()));
         let mut totals = Totals::default();
         let mut folders = 0;
