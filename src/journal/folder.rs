@@ -32,7 +32,7 @@ impl RunFolder {
             .recursive(true)
             .mode(0o700)
             .create(runs)
-            .map_err(JournalError::io("make the folder", runs))?;
+            .map_err(|source| JournalError::Home { path: runs.to_owned(), source })?;
         let ignore = runs.join(".gitignore");
         if !ignore.exists() {
             // Only a convenience: runs are nothing to commit.
@@ -46,7 +46,7 @@ impl RunFolder {
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => salt = salt.wrapping_add(1),
-                Err(error) => return Err(JournalError::io("make the folder", &path)(error)),
+                Err(source) => return Err(JournalError::Home { path, source }),
             }
         }
     }

@@ -97,6 +97,7 @@ fn split() -> nix::Result<Role> {
         Ok(ForkResult::Child) => {
             drop(reader);
             prctl::set_child_subreaper(true)?;
+            sys::survive_file_size_limit();
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
             let watch = writer.try_clone().map_err(|_| Errno::EMFILE)?;
             folders::tell_to(std::iter::once(writer).chain(cleaner).collect());

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod hub;
 mod interrupts;
 mod keeper;
+pub mod limits;
 mod messages;
 pub mod scratch;
 mod shim;
