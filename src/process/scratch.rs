@@ -36,6 +36,8 @@ impl Scratch {
     /// # Errors
     /// When no folder can be made there; the message names the place.
     pub fn below(base: &Path) -> std::io::Result<Self> {
+        // Programs start from folders of their own.
+        let base = &std::path::absolute(base)?;
         let path = base.join(format!("soup-{}", random_name(5)?));
         // Registered first: a kill in between leaves nothing behind, and a name that was never made
         // is nobody else's.

@@ -128,7 +128,9 @@ impl Page {
         for (verdict, cases) in groups {
             let named = cases.get(..self.named.min(cases.len())).unwrap_or_default();
             for alike in named.chunk_by(|one, next| one.why == next.why) {
-                alike.iter().for_each(|case| self.line(Tone::Bad, word(verdict), &case.id));
+                for case in alike {
+                    self.line(Tone::Bad, word(verdict), &case.id);
+                }
                 match alike {
                     [case, ..] if case.why.is_empty() => {}
                     [case] => self.more(&case.why),

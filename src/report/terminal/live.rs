@@ -73,7 +73,7 @@ impl Live {
                 state = for_thread.wake.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
                 let view = View::of(&state, Instant::now());
                 drop(state);
-                board.show(view);
+                board.show(&view);
                 state = for_thread.lock();
             }
             drop(state);
@@ -184,7 +184,7 @@ impl Board {
         Self { multi, main: ProgressBar::hidden(), builds: Vec::new(), running: Vec::new() }
     }
 
-    fn show(&mut self, view: View) {
+    fn show(&mut self, view: &View) {
         let width = usize::from(screen::columns());
         let (template, taken) = if width < NARROW { (MAIN_NARROW, 10) } else { (MAIN, 43) };
         if view.all > 0 && self.main.is_hidden() && !self.multi.is_hidden() && self.main.length().is_none() {
@@ -353,12 +353,12 @@ mod tests {
             finished: 1,
             all: 2,
         };
-        board.show(view(&["building go"], &["kv/slow one", "kv/other"]));
+        board.show(&view(&["building go"], &["kv/slow one", "kv/other"]));
         board.main.force_draw();
         let shown = term.contents();
         let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("{text} in {shown}"));
         assert!(at("building go") < at("kv/slow one") && at("kv/other") < at("1/2 1 passed; 1 running"), "{shown}");
-        board.show(view(&[], &["kv/other"]));
+        board.show(&view(&[], &["kv/other"]));
         board.main.force_draw();
         let shown = term.contents();
         assert!(!shown.contains("building") && !shown.contains("slow") && shown.contains("kv/other"), "{shown}");

@@ -95,9 +95,14 @@ impl TerminalSettings {
                 _ => Verbosity::Ops,
             },
             folder: None,
-            width: terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)),
+            width: width(),
         }
     }
+}
+
+/// Columns of the terminal that standard output goes to; a window may be resized at any time.
+fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
 /// The terminal's reporter.
@@ -157,11 +162,12 @@ impl Terminal {
         );
     }
 
-    fn build_finished(&self, peer: &str, cached: bool, error: Option<&str>, elapsed_ms: u64) {
+    fn build_finished(&mut self, peer: &str, cached: bool, error: Option<&str>, elapsed_ms: u64) {
         let peer = one_line(peer, 80);
         let time = span(Duration::from_millis(elapsed_ms));
         match error {
             Some(error) => {
+                self.missing.insert(error.to_owned());
                 let error = plain(error);
                 let text = indent(&head(&error, 40, 8 << 10), COLUMN + 1);
                 self.line(Tone::Bad, "BUILD FAILED", &format!("{peer} after {time}\n{text}"));
@@ -292,10 +298,13 @@ impl Reporter for Terminal {
             RunEvent::PeerMissing { peer, reason, left_out } => {
                 let tone = if *left_out { Tone::Warn } else { Tone::Bad };
                 let then = if *left_out { "its cases are not run" } else { "its cases are errored" };
-                let text = format!("{}, {then}: {}", one_line(peer, 80), head(&plain(reason), 20, 4 << 10));
+                let mut text = format!("{}, {then}", one_line(peer, 80));
+                // What a failed build said stands right above.
+                if self.missing.insert(reason.clone()) {
+                    let _ = write!(text, ": {}", head(&plain(reason), 20, 4 << 10));
+                }
                 let text = indent(&text, COLUMN + 1);
                 self.line(tone, "MISSING PEER", text.trim_start());
-                self.missing.insert(reason.clone());
             }
             RunEvent::CaseStarted { index, id } => {
                 if let Some(live) = &self.live {
@@ -314,7 +323,7 @@ impl Reporter for Terminal {
     fn finish(&mut self, summary: &Summary) -> Result<(), ReportError> {
         // Dropped first: the bars must be gone before the last words.
         self.live = None;
-        let text = ending::text(self.paint, summary, self.verbosity, self.width);
+        let text = ending::text(self.paint, summary, self.verbosity, self.width.and_then(|_| width()));
         self.out.print(&text);
         Ok(())
     }

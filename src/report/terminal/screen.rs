@@ -50,11 +50,10 @@ impl Screen {
     }
 
     /// Moves the cursor: an `n` of 0 would be read as 1.
-    fn go(&self, n: usize, way: char) -> io::Result<()> {
+    fn go(&self, n: usize, way: char) {
         if n > 0 {
             self.control(&format!("\x1b[{n}{way}"));
         }
-        Ok(())
     }
 }
 
@@ -77,19 +76,23 @@ impl TermLike for Screen {
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'A')
+        self.go(n, 'A');
+        Ok(())
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'B')
+        self.go(n, 'B');
+        Ok(())
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'C')
+        self.go(n, 'C');
+        Ok(())
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'D')
+        self.go(n, 'D');
+        Ok(())
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
