@@ -69,7 +69,9 @@ impl Run {
     }
 
     fn engine(&self) -> i32 {
-        *self.processes.iter().find(|pid| parent(**pid) == Some(self.guard_pid())).unwrap()
+        let named = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let is = |pid: &&i32| parent(**pid) == Some(self.guard_pid()) && named(**pid) != "soupscen-clean\n";
+        *self.processes.iter().find(is).unwrap()
     }
 
     /// What lies in the run's temporary folder.
@@ -131,6 +133,8 @@ fn the_guard_is_killed() {
     kill(run.guard_pid(), SIGKILL);
     run.guard.wait().unwrap();
     eventually("the engine ends", || !alive(engine));
+    // Whoever waited for both of them to go goes last.
+    eventually("all of them end", || run.processes.iter().all(|pid| !alive(*pid)));
     run.nothing_is_left();
 }
 

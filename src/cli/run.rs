@@ -11,10 +11,10 @@ use super::args::{Evidence, RunArgs};
 use super::printer::Printer;
 use super::{exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
-use crate::exec::{Engine, Settings, Stop, Totals};
+use crate::exec::{Engine, Ground, Settings, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer, evidence};
 use crate::plan::{Plan, Selection};
-use crate::process::{Interrupts, guard};
+use crate::process::{Interrupts, guard, limits};
 use crate::report::{self, Live, ReportOptions};
 
 /// Everything that soupscen keeps: builds and runs. `SOUPSCEN_HOME` moves it.
@@ -91,16 +91,31 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         }
         return ExitCode::from(exit::INVALID);
     }
-    let journal = match open_journal(&args, &selected, cases, &runs, resumed) {
-        Ok(journal) => journal,
-        Err(error) => return invalid(printer, &error.to_string()),
-    };
-    let settings = settings(&args, &journal);
+    let mut settings = settings(&args);
+    match settings.fit(args.jobs.map_or(settings.jobs, usize::from), limits::raise_descriptors()) {
+        Ok(note) => note.iter().for_each(|note| printer.say(&format!("note: {note}"))),
+        Err(error) => return invalid(printer, &error),
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return invalid(printer, &format!("the async runtime cannot be started: {error}")),
     };
-    let status = runtime.block_on(drive(selected, settings, journal, options, printer));
+    // Before the journal: a run that has one is always stopped in order.
+    let interrupts = {
+        let _context = runtime.enter();
+        Interrupts::listen()
+    };
+    let ground = match Ground::prepare() {
+        Ok(ground) => ground,
+        Err(error) => return invalid(printer, &error.to_string()),
+    };
+    let journal = match open_journal(&args, &selected, cases, settings.jobs, &runs, resumed) {
+        Ok(journal) => journal,
+        Err(error) => return invalid(printer, &error.to_string()),
+    };
+    settings.finished.clone_from(&journal.finished);
+    let run = Run { plans: selected, settings, ground, journal, interrupts: interrupts.ok(), options };
+    let status = runtime.block_on(run.drive(printer));
     // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
     runtime.shutdown_background();
     ExitCode::from(status)
@@ -111,18 +126,15 @@ fn invalid(printer: &Printer, text: &str) -> ExitCode {
     ExitCode::from(exit::INVALID)
 }
 
-fn settings(args: &RunArgs, journal: &Journal) -> Settings {
-    let defaults = Settings::default();
+fn settings(args: &RunArgs) -> Settings {
     Settings {
-        jobs: args.jobs.map_or(defaults.jobs, usize::from),
-        starts: defaults.starts,
         probe_unsupported: args.probe_unsupported,
         require_peers: args.require_peers,
         fail_fast: args.fail_fast,
         evidence_all: args.evidence == Evidence::All,
         rebuild: args.rebuild,
-        finished: journal.finished.clone(),
         peer_log_level: args.peer_log_level.clone(),
+        ..Settings::default()
     }
 }
 
@@ -137,6 +149,7 @@ fn open_journal(
     args: &RunArgs,
     selected: &[(Arc<Plan>, Selection)],
     cases: u64,
+    jobs: usize,
     runs: &Path,
     resumed: Option<RunFolder>,
 ) -> Result<Journal, crate::journal::JournalError> {
@@ -152,7 +165,7 @@ fn open_journal(
         plan_digest: digest.clone(),
         cases,
         started_unix_ms,
-        jobs: u32::try_from(args.jobs.map_or(Settings::default().jobs, usize::from)).unwrap_or(u32::MAX),
+        jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
         selection: select::described(&args.select),
         argv: std::env::args().collect(),
         rules: selected.iter().flat_map(|(plan, _)| rules(plan)).collect(),
@@ -191,50 +204,52 @@ fn rules(plan: &Plan) -> impl Iterator<Item = (String, RuleInfo)> + '_ {
     })
 }
 
-/// Runs the engine, with the journal and the reporters on a thread of their own.
-async fn drive(
+/// Everything that a run needs, in place.
+struct Run {
     plans: Vec<(Arc<Plan>, Selection)>,
     settings: Settings,
+    ground: Ground,
     journal: Journal,
+    interrupts: Option<Interrupts>,
     options: ReportOptions,
-    printer: &Printer,
-) -> u8 {
-    let started = Instant::now();
-    let Journal { folder, writer, header, .. } = journal;
-    let (events, queue) = mpsc::channel(EVENT_QUEUE);
-    let (stop_tx, stop) = watch::channel(Stop::No);
-    let reporting = {
-        let folder = folder.clone();
-        std::thread::Builder::new()
-            .name("reports".into())
-            .spawn(move || report_all(queue, writer, &header, &folder, &options))
-    };
-    let reporting = match reporting {
-        Ok(reporting) => reporting,
-        Err(error) => {
-            printer.error(&format!("the reporting thread cannot be started: {error}"));
-            return exit::INVALID;
+}
+
+impl Run {
+    /// Runs the engine, with the journal and the reporters on a thread of their own.
+    async fn drive(self, printer: &Printer) -> u8 {
+        let started = Instant::now();
+        let Self { plans, settings, ground, journal, interrupts, options } = self;
+        let Journal { folder, writer, header, .. } = journal;
+        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        let (stop_tx, stop) = watch::channel(Stop::No);
+        let reporting = {
+            let folder = folder.clone();
+            std::thread::Builder::new()
+                .name("reports".into())
+                .spawn(move || report_all(queue, writer, &header, &folder, &options))
+        };
+        let reporting = match reporting {
+            Ok(reporting) => reporting,
+            Err(error) => {
+                printer.error(&format!("the reporting thread cannot be started: {error}"));
+                return exit::INVALID;
+            }
+        };
+        let signals = tokio::spawn(watch_signals(interrupts, stop_tx));
+        let engine = Engine { plans, ground, settings, cache: builds(), events: events.clone(), stop };
+        let ended = engine.run().await;
+        signals.abort();
+        let broken = ended.as_ref().err().map(|error| printer.error(&error.to_string())).is_some();
+        let totals = ended.unwrap_or(Totals { interrupted: true, ..Totals::default() });
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let _ = events.send(RunEvent::RunFinished { interrupted: totals.interrupted, elapsed_ms }).await;
+        drop(events);
+        if let Ok(Ok(status)) = tokio::task::spawn_blocking(move || reporting.join()).await {
+            if broken { exit::ERRORED } else { status }
+        } else {
+            printer.error("the reports could not be finished");
+            exit::ERRORED
         }
-    };
-    let signals = tokio::spawn(watch_signals(stop_tx));
-    let engine = Engine { plans, settings, cache: builds(), events: events.clone(), stop };
-    let ended = engine.run().await;
-    signals.abort();
-    let totals = match ended {
-        Ok(totals) => totals,
-        Err(error) => {
-            printer.error(&error.to_string());
-            Totals { interrupted: true, ..Totals::default() }
-        }
-    };
-    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let _ = events.send(RunEvent::RunFinished { interrupted: totals.interrupted, elapsed_ms }).await;
-    drop(events);
-    if let Ok(Ok(status)) = tokio::task::spawn_blocking(move || reporting.join()).await {
-        status
-    } else {
-        printer.error("the reports could not be finished");
-        exit::ERRORED
     }
 }
 
@@ -250,6 +265,11 @@ fn report_all(
     let mut batch = Vec::with_capacity(EVENT_BATCH);
     let mut folders = 0;
     while queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
+        if guard::is_ending() {
+            // Everything is being killed, and cases fail of it: they have not come to a verdict.
+            batch.clear();
+            continue;
+        }
         if let Err(error) = keep_evidence(folder, &mut batch, &mut folders) {
             live.trouble(&error);
         }
@@ -283,8 +303,8 @@ fn keep_evidence(run: &RunFolder, batch: &mut [RunEvent], folders: &mut u64) -> 
 }
 
 /// The first wish to end (Ctrl-C, SIGTERM, SIGHUP) stops in order, the second at once.
-async fn watch_signals(stop: watch::Sender<Stop>) {
-    let Ok(mut interrupts) = Interrupts::listen() else {
+async fn watch_signals(interrupts: Option<Interrupts>, stop: watch::Sender<Stop>) {
+    let Some(mut interrupts) = interrupts else {
         // Signals then end the process as they would any; the run still holds the other end.
         return std::future::pending().await;
     };

@@ -44,8 +44,6 @@ use crate::process::Spawner;
 use crate::process::hub::Hub;
 use crate::process::scratch::Scratch;
 
-/// Launched plugins and servers that are kept up although no case uses them, at least.
-const IDLE_KEPT: usize = 8;
 /// How much longer than a peer's own grace the end of a run waits for teardowns.
 const TEARDOWN_SLACK: Duration = Duration::from_secs(3);
 
@@ -53,6 +51,8 @@ const TEARDOWN_SLACK: Duration = Duration::from_secs(3);
 pub struct Engine {
     /// Plans with the selection of each, in order.
     pub plans: Vec<(Arc<Plan>, Selection)>,
+    /// What all of them stand on.
+    pub ground: Ground,
     /// Settings for all of them.
     pub settings: Settings,
     /// Where builds are kept.
@@ -67,7 +67,7 @@ pub struct Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No folder for keys and sockets.
-    #[error("the run's temporary folder cannot be made: {0}; set TMPDIR to a folder that is writable and short")]
+    #[error("the run cannot begin: {0}")]
     Scratch(std::io::Error),
     /// No certificate authority.
     #[error("the run's certificate authority cannot be made: {0}")]
@@ -78,6 +78,27 @@ pub enum EngineError {
     /// No spawning thread.
     #[error("the thread that starts processes cannot be started: {0}")]
     Spawner(std::io::Error),
+}
+
+/// A temporary folder and the thread that starts processes: what can be missing before a run begins.
+#[derive(Debug)]
+pub struct Ground {
+    scratch: Arc<Scratch>,
+    spawner: Spawner,
+}
+
+impl Ground {
+    /// Prepares it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or the thread not be started.
+    pub fn prepare() -> Result<Self, EngineError> {
+        let scratch = Scratch::new().map_err(EngineError::Scratch)?;
+        let marker = scratch.path().to_string_lossy().into_owned();
+        let temporary = scratch.folder("tmp").map_err(EngineError::Scratch)?;
+        let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?.with_temporary(&temporary);
+        Ok(Self { scratch: Arc::new(scratch), spawner })
+    }
 }
 
 /// What the plans of one run share.
@@ -96,22 +117,15 @@ impl Engine {
     /// When it cannot even begin.
     pub async fn run(self) -> Result<Totals, EngineError> {
         let started = Instant::now();
-        let scratch = Arc::new(Scratch::new().map_err(EngineError::Scratch)?);
-        let marker = scratch.path().to_string_lossy().into_owned();
-        let spawner = Spawner::start(&marker).map_err(EngineError::Spawner)?;
+        let Ground { scratch, spawner } = &self.ground;
         let builder = Arc::new(Builder::new(self.cache.clone(), self.settings.rebuild, spawner.clone()));
         let mut totals = Totals::default();
         let mut folders = 0;
         for (plan, selection) in &self.plans {
             let authority = Authority::new(Some(scratch.path())).map_err(EngineError::Authority)?;
             let hub = Hub::bind(scratch.path()).map_err(EngineError::Hub)?;
-            let run = self.context(
-                plan,
-                Shared { started, scratch: &scratch, spawner: &spawner, builder: &builder },
-                authority,
-                hub,
-                folders,
-            );
+            let run =
+                self.context(plan, Shared { started, scratch, spawner, builder: &builder }, authority, hub, folders);
             let dispatcher = Dispatcher { run: Arc::clone(&run), events: self.events.clone(), stop: self.stop.clone() };
             totals = dispatcher.run(plan.cases(selection), totals).await;
             self.take_down(&run).await;
@@ -134,7 +148,7 @@ impl Engine {
         let Shared { started, scratch, spawner, builder } = shared;
         let settings = self.settings.clone();
         let scenario = plan.scenario();
-        let idle = IDLE_KEPT.max(2 * settings.jobs);
+        let idle = settings.idle;
         let codecs: HashMap<_, _> = scenario
             .services
             .iter()

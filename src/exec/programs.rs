@@ -20,7 +20,11 @@ pub(super) struct PluginSpawner(pub(super) Spawner);
 impl spawn::Spawner for PluginSpawner {
     fn spawn(&self, program: spawn::Program) -> BoxFuture<'_, std::io::Result<spawn::Spawned>> {
         Box::pin(async move {
-            let program = Program { env: program.env, inherit: Inherit::Clean, ..Program::new(program.argv) };
+            let mut env = program.env;
+            // The host hands its own on, which is the engine's; the run's is in its spawner.
+            let own = std::env::var("TMPDIR").ok();
+            env.retain(|(name, value)| name != "TMPDIR" || own.as_ref() != Some(value));
+            let program = Program { env, inherit: Inherit::Clean, ..Program::new(program.argv) };
             let mut spawned = self.0.spawn(&program).await.map_err(std::io::Error::other)?;
             let (Some(stdout), Some(stderr)) = (spawned.stdout.take(), spawned.stderr.take()) else {
                 return Err(std::io::Error::other("a pipe of the program is missing"));

@@ -22,8 +22,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder in `runs` (`.soupscen/runs`), named by the time and `salt`, and points
-    /// `latest` at it. Everything in it is readable by the owner only.
+    /// Makes a new folder in `runs` (`.soupscen/runs`), named by the time and `salt`. Everything in it
+    /// is readable by the owner only.
     ///
     /// # Errors
     /// When a folder cannot be made.
@@ -32,7 +32,7 @@ impl RunFolder {
             .recursive(true)
             .mode(0o700)
             .create(runs)
-            .map_err(JournalError::io("make the folder", runs))?;
+            .map_err(|source| JournalError::Home { path: runs.to_owned(), source })?;
         let ignore = runs.join(".gitignore");
         if !ignore.exists() {
             // Only a convenience: runs are nothing to commit.
@@ -44,13 +44,9 @@ impl RunFolder {
             let name = format!("{stamp}-{:04x}", salt & 0xffff);
             let path = runs.join(&name);
             match fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {
-                    let folder = Self { path };
-                    folder.point_latest();
-                    return Ok(folder);
-                }
+                Ok(()) => return Ok(Self { path }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => salt = salt.wrapping_add(1),
-                Err(error) => return Err(JournalError::io("make the folder", &path)(error)),
+                Err(source) => return Err(JournalError::Home { path, source }),
             }
         }
     }
@@ -105,8 +101,9 @@ impl RunFolder {
         self.path.join("evidence")
     }
 
-    /// Points `latest` at this run. A convenience: failing to is no failure of the run.
-    fn point_latest(&self) {
+    /// Points `latest` at this run, once it has a journal. A convenience: failing to is no failure of
+    /// the run.
+    pub(super) fn point_latest(&self) {
         let (Some(runs), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
         let aside = runs.join(format!(".{LATEST}-{}", std::process::id()));
         let _ = fs::remove_file(&aside);

@@ -77,6 +77,8 @@ fn latest_points_at_the_newest_run_and_names_are_found() {
     let second = journal(root.path(), &[started()]);
     assert_ne!(first, second, "two runs of one second have folders of their own");
     assert_eq!(first.name(), "2026-11-21T10-11-12-0001");
+    assert!(RunFolder::find(root.path(), "latest").is_err(), "neither has a journal that was begun");
+    drop(Writer::create(&second, &header()).unwrap());
     let found = |name: &str| RunFolder::find(root.path(), name).unwrap();
     assert_eq!(found("latest"), second);
     assert_eq!(found(&first.name()), first);
@@ -85,6 +87,20 @@ fn latest_points_at_the_newest_run_and_names_are_found() {
     let error = RunFolder::find(root.path(), "nothing").unwrap_err().to_string();
     assert!(error.contains("there is no run `nothing`") && error.contains(&second.name()), "{error}");
     assert!(RunFolder::find(root.path(), "../runs").is_err());
+}
+
+#[test]
+fn a_clock_that_goes_back_takes_nothing_from_earlier_runs() {
+    let root = tempfile::tempdir().unwrap();
+    for started_ms in [1_795_255_872_000, 1_795_255_872_000, 1_000, 0, u64::MAX] {
+        let folder = RunFolder::create(root.path(), started_ms, 1).unwrap();
+        drop(Writer::create(&folder, &header()).unwrap());
+        assert_eq!(RunFolder::find(root.path(), "latest").unwrap(), folder, "the newest by order, not by time");
+    }
+    assert_eq!(
+        fs::read_dir(root.path()).unwrap().flatten().filter(|e| e.path().join("events.jsonl").exists()).count(),
+        6
+    );
 }
 
 #[test]

@@ -51,6 +51,16 @@ pub enum JournalError {
         /// What it said.
         source: io::Error,
     },
+    /// A run has no place.
+    #[error(
+        "cannot make the folder `{}`: {source}; set SOUPSCEN_HOME to a folder that can be written", path.display()
+    )]
+    Home {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// Writing failed; told once, then the journal is silent.
     #[error(
         "cannot write the journal `{}`: {source}; the run goes on, but what ends from now on can neither be \

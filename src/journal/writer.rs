@@ -21,7 +21,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the journal of a new run with its head.
+    /// Begins the journal of a new run with its head, and points `latest` at it.
     ///
     /// # Errors
     /// When the file cannot be made, locked or written.
@@ -29,6 +29,7 @@ impl Writer {
         let mut writer = Self::open(folder)?;
         writer.append(&RunEvent::RunStarted(header.clone()))?;
         writer.commit()?;
+        folder.point_latest();
         Ok(writer)
     }
 

@@ -22,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use super::{sweep, sys};
+use super::{limits, sweep, sys};
 
 /// Size of a record on the socket: its kind, then a number, both native 32-bit integers.
 pub(super) const RECORD_BYTES: usize = 8;
@@ -183,6 +183,7 @@ pub(super) fn become_child(launch: &Launch) -> i32 {
     if launch.isolated {
         sys::close_on_exec_from(3);
     }
+    limits::give_back();
     sys::fresh_signals(&launch.mask, launch.isolated);
     fail(launch, Stage::Exec, launch.image.exec())
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! guard ── engine ── keeper ── program ── …              (each a subreaper but the program)
+//!   └─ cleaner                                           (own session; for when both are killed)
 //!                       └─ host ── shim front
 //!                       └─ shim keeper ── plugin ── …    (own session; reports to the hub)
 //! ```
@@ -12,10 +13,12 @@
 
 pub mod capture;
 pub mod environment;
+mod folders;
 pub mod guard;
 pub mod hub;
 mod interrupts;
 mod keeper;
+pub mod limits;
 mod messages;
 pub mod scratch;
 mod shim;

@@ -1,11 +1,11 @@
-//! Temporary folders of a run: short, private, and removed however the run ends. Reads `guard`;
+//! Temporary folders of a run: short, private, and removed however the run ends. Reads `folders`;
 //! read by `hub`, `peer` and `exec`.
 
 use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::guard;
+use super::folders;
 
 /// Longest folder below which sockets still fit: `sun_path` holds 108 bytes with its end mark, and
 /// `/instance-123/plugin-1234567890.sock` and the like must fit below.
@@ -36,13 +36,15 @@ impl Scratch {
     /// # Errors
     /// When no folder can be made there; the message names the place.
     pub fn below(base: &Path) -> std::io::Result<Self> {
+        // Programs start from folders of their own.
+        let base = &std::path::absolute(base)?;
         let path = base.join(format!("soup-{}", random_name(5)?));
         // Registered first: a kill in between leaves nothing behind, and a name that was never made
         // is nobody else's.
-        guard::register(&path);
+        folders::register(&path);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         if let Err(error) = made {
-            guard::forget(&path);
+            folders::forget(&path);
             let text =
                 format!("cannot make a temporary folder in `{}`: {error}; point TMPDIR elsewhere", base.display());
             return Err(std::io::Error::new(error.kind(), text));
@@ -69,8 +71,11 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        guard::remove(&self.path);
-        guard::forget(&self.path);
+        folders::remove(&self.path);
+        // Something may still be filling it: then it is for the guard, once that is ended.
+        if self.path.symlink_metadata().is_err() {
+            folders::forget(&self.path);
+        }
     }
 }
 
@@ -105,7 +110,7 @@ mod tests {
         std::fs::write(kept.path().join("file"), "x").unwrap();
         let link = scratch.path().join("link");
         std::os::unix::fs::symlink(kept.path(), &link).unwrap();
-        guard::remove(&link);
+        folders::remove(&link);
         assert!(!link.exists() && kept.path().join("file").exists());
     }
 

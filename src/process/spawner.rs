@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
@@ -160,6 +160,7 @@ pub(super) struct Prepared {
 pub struct Spawner {
     jobs: mpsc::Sender<Job>,
     marker: std::sync::Arc<str>,
+    temporary: Option<std::sync::Arc<Path>>,
 }
 
 impl Spawner {
@@ -176,7 +177,15 @@ impl Spawner {
                 work(job);
             }
         })?;
-        Ok(Self { jobs, marker: marker.into() })
+        Ok(Self { jobs, marker: marker.into(), temporary: None })
+    }
+
+    /// Gives programs this folder as `TMPDIR`, so that what they leave there goes with the run; a
+    /// compiler that is killed leaves gigabytes.
+    #[must_use]
+    pub fn with_temporary(mut self, folder: &Path) -> Self {
+        self.temporary = Some(folder.into());
+        self
     }
 
     /// Starts a program under a keeper. Dropping the future, or the result, ends the whole tree.
@@ -223,7 +232,10 @@ impl Spawner {
     }
 
     fn image(&self, program: &Program) -> Result<(sys::Image, String), SpawnError> {
-        let env = environment::compose(program.inherit, &program.env, &self.marker);
+        let temporary =
+            self.temporary.iter().map(|folder| ("TMPDIR".to_owned(), folder.to_string_lossy().into_owned()));
+        let given: Vec<_> = temporary.chain(program.env.iter().cloned()).collect();
+        let env = environment::compose(program.inherit, &given, &self.marker);
         let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
         let first = program.argv.first().ok_or(SpawnError::Empty)?;
         let full = environment::find_program(first, program.folder.as_deref(), path.as_deref())?;

@@ -161,6 +161,13 @@ pub(super) fn close_on_exec_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
+/// A write beyond the limit of file sizes is an error (`EFBIG`) from now on, as on a full disk, and
+/// does not end the process.
+pub(super) fn survive_file_size_limit() {
+    // SAFETY: an ignored signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Gives a program its signal mask, and a deadly SIGPIPE (the Rust runtime ignores it, and ignored
 /// signals survive exec). With `all`, nothing is ignored. Async-signal-safe.
 pub(super) fn fresh_signals(mask: &SigSet, all: bool) {

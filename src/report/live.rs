@@ -117,8 +117,9 @@ impl Live {
                 }
             }
         }
-        let errors = finish_all(&mut self.files, &self.summary);
+        let mut errors = finish_all(&mut self.files, &self.summary);
         let _ = self.terminal.finish(&self.summary);
+        errors.extend(self.to.failure());
         self.to.tell_errors(&errors);
         self.summary.exit_status(false).with_trouble(trouble || !errors.is_empty()).code()
     }
@@ -162,7 +163,8 @@ fn tell_again_on(
     let mut all: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::new(settings, to.out.clone()))];
     all.extend(at_end(&options.settings(folder, &to.out)));
     let summary = feed(&folders, |event| all.iter_mut().for_each(|reporter| reporter.event(event)))?;
-    let errors = finish_all(&mut all, &summary);
+    let mut errors = finish_all(&mut all, &summary);
+    errors.extend(to.failure());
     to.tell_errors(&errors);
     Ok(summary.exit_status(false).with_trouble(!errors.is_empty()))
 }
@@ -197,6 +199,11 @@ impl Default for Printers {
 }
 
 impl Printers {
+    /// Results that did not get to standard output, though its reader is there.
+    fn failure(&self) -> Option<ReportError> {
+        self.out.failure().map(ReportError::of("terminal", Path::new("standard output")))
+    }
+
     fn tell_errors(&self, errors: &[impl std::fmt::Display]) {
         for error in errors {
             self.err.print(&format!("error: {error}\n"));

@@ -4,9 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A place to print to; clones share it. A reader that goes away (`| head`) is no failure of a
-/// run: what cannot be printed is dropped.
+/// run: what cannot be printed is dropped. Any other failure is (a full disk), see [`Printer::failure`].
 #[derive(Clone)]
-pub(super) struct Printer(Arc<Mutex<Box<dyn Write + Send>>>);
+pub(super) struct Printer(Arc<Mutex<Out>>);
+
+struct Out {
+    to: Box<dyn Write + Send>,
+    failed: Option<io::Error>,
+}
 
 impl Printer {
     /// Prints to standard output.
@@ -21,13 +26,23 @@ impl Printer {
 
     /// Prints to `out`.
     pub(super) fn to(out: Box<dyn Write + Send>) -> Self {
-        Self(Arc::new(Mutex::new(out)))
+        Self(Arc::new(Mutex::new(Out { to: out, failed: None })))
     }
 
     /// Prints a text, as it is.
     pub(super) fn print(&self, text: &str) {
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let written = out.to.write_all(text.as_bytes()).and_then(|()| out.to.flush());
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            out.failed.get_or_insert(error);
+        }
+    }
+
+    /// Why something could not be printed, once.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failed.take()
     }
 }
 

@@ -112,7 +112,7 @@ pub fn certain(evidence: &Evidence) -> Option<Diagnosis> {
 
 fn ending(code: &str) -> Ending {
     match code.split('.').next().unwrap_or(code) {
-        "driver" | "spawn" => Ending::CouldNotRun,
+        "driver" | "spawn" | "engine" => Ending::CouldNotRun,
         "process" => Ending::Crashed,
         "timeout" => Ending::TimedOut,
         _ if rank::is_under(code, "handshake.exit") => Ending::Crashed,

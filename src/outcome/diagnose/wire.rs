@@ -70,6 +70,9 @@ fn kind(w: &WireReport) -> &'static str {
     if w.established == Some(true) { "in use over TLS" } else { "in use in plaintext" }
 }
 
+/// What the system says when this process may open no more files (`EMFILE`).
+const NO_DESCRIPTORS: &str = "(os error 24)";
+
 /// The finding of the wire: `None` where the connection works, or is still under way.
 pub(super) fn read(e: &Evidence) -> Option<Finding> {
     let found = one(e, relevant(e)?)?;
@@ -83,6 +86,10 @@ pub(super) fn read(e: &Evidence) -> Option<Finding> {
 }
 
 fn one(e: &Evidence, w: &WireReport) -> Option<Finding> {
+    if let Some(error) = w.refused.as_ref().filter(|error| error.contains(NO_DESCRIPTORS)) {
+        let text = format!("the relay could not dial the server: {error}; raise the limit with `ulimit -n`");
+        return Some(Finding::new(Phase::Connect, "engine.descriptors", Certainty::Observed, text));
+    }
     if let Some(error) = &w.refused {
         let text = format!("the server's address could not be dialled: {error}");
         return Some(Finding::new(Phase::Connect, "connect.refused", Certainty::Observed, text));

@@ -97,10 +97,9 @@ async fn start(spawner: &dyn Spawner, request: &LaunchRequest, env: HostEnv) -> 
     let program = Program { argv: request.argv.clone(), env: all };
     let started = spawner.spawn(program).await.map_err(|error| {
         let command = request.argv.first().map_or("", String::as_str);
-        PeerError {
-            harness: true,
-            ..Fault::new(Phase::Spawn, "spawn.failed", format!("cannot start `{command}`: {error}")).into()
-        }
+        let said = error.to_string();
+        let text = if said.contains(command) { said } else { format!("cannot start `{command}`: {said}") };
+        PeerError { harness: true, ..Fault::new(Phase::Spawn, "spawn.failed", text).into() }
     })?;
     Ok(Plugin::watch(started))
 }

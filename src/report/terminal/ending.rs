@@ -14,13 +14,16 @@ use crate::outcome::Verdict;
 /// So many red cases of a verdict are named again, all of them with `-v`.
 const NAMED: usize = 20;
 
-/// The whole summary.
-pub(super) fn text(paint: Paint, summary: &Summary, verbosity: Verbosity) -> String {
+/// The line above the summary, where the terminal is not narrower.
+const RULER: usize = 76;
+
+/// The whole summary. `width` is that of the terminal, if it goes to one.
+pub(super) fn text(paint: Paint, summary: &Summary, verbosity: Verbosity, width: Option<usize>) -> String {
     let mut page = Page { paint, text: String::new(), named: NAMED };
     if verbosity >= Verbosity::Cases {
         page.named = usize::MAX;
     }
-    let _ = writeln!(page.text, "\n{}", paint.tone(Tone::Dim, "-".repeat(76)));
+    let _ = writeln!(page.text, "\n{}", paint.tone(Tone::Dim, "-".repeat(width.map_or(RULER, |w| w.min(RULER)))));
     page.limitations(summary);
     page.reasons("UNSUPPORTED", &summary.unsupported, Tone::Warn);
     page.slow(summary);
@@ -123,10 +126,16 @@ impl Page {
         let mut groups: BTreeMap<Verdict, Vec<&RedCase>> = BTreeMap::new();
         summary.red.iter().for_each(|case| groups.entry(case.verdict).or_default().push(case));
         for (verdict, cases) in groups {
-            for case in cases.iter().take(self.named) {
-                self.line(Tone::Bad, word(verdict), &case.id);
-                if !case.why.is_empty() {
-                    self.more(&case.why);
+            let named = cases.get(..self.named.min(cases.len())).unwrap_or_default();
+            for alike in named.chunk_by(|one, next| one.why == next.why) {
+                for case in alike {
+                    self.line(Tone::Bad, word(verdict), &case.id);
+                }
+                match alike {
+                    [case, ..] if case.why.is_empty() => {}
+                    [case] => self.more(&case.why),
+                    [case, ..] => self.more(&format!("all {}: {}", alike.len(), case.why)),
+                    [] => {}
                 }
             }
             let more = summary.of(verdict).saturating_sub(cases.len().min(self.named) as u64);

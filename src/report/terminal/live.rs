@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::text::{one_line, span};
 use super::paint::Paint;
+use super::screen::{self, Screen};
 use crate::outcome::Verdict;
 
 /// Time between two drawings.
@@ -19,6 +20,12 @@ const TICK: Duration = Duration::from_millis(200);
 const RUNNING_SHOWN: usize = 4;
 /// A case is shown once it has run for so long; shorter ones would only flicker.
 const WORTH_SHOWING: Duration = Duration::from_secs(1);
+
+/// The line with the counts, and what it is in a narrow terminal.
+const MAIN: &str = "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}";
+const MAIN_NARROW: &str = "{elapsed_precise} {pos}/{len} {msg}";
+/// Columns from which there is room for the bar.
+const NARROW: usize = 70;
 
 /// The progress on a terminal; gone when dropped.
 #[derive(Debug)]
@@ -52,7 +59,7 @@ impl Shared {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Self::on(ProgressDrawTarget::stderr())
+        Self::on(ProgressDrawTarget::term_like(Box::new(Screen::default())))
     }
 
     fn on(target: ProgressDrawTarget) -> Self {
@@ -66,7 +73,7 @@ impl Live {
                 state = for_thread.wake.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
                 let view = View::of(&state, Instant::now());
                 drop(state);
-                board.show(view);
+                board.show(&view);
                 state = for_thread.lock();
             }
             drop(state);
@@ -177,17 +184,19 @@ impl Board {
         Self { multi, main: ProgressBar::hidden(), builds: Vec::new(), running: Vec::new() }
     }
 
-    fn show(&mut self, view: View) {
+    fn show(&mut self, view: &View) {
+        let width = usize::from(screen::columns());
+        let (template, taken) = if width < NARROW { (MAIN_NARROW, 10) } else { (MAIN, 43) };
         if view.all > 0 && self.main.is_hidden() && !self.multi.is_hidden() && self.main.length().is_none() {
-            self.main = self.multi.add(
-                ProgressBar::new(view.all).with_style(style("{elapsed_precise} [{bar:30}] {pos}/{len} {wide_msg}")),
-            );
+            self.main = self.multi.add(ProgressBar::new(view.all));
         }
+        self.main.set_style(style(template));
         self.main.set_position(view.finished);
-        fit(&self.multi, &mut self.builds, 0, &view.builds, "{spinner} {wide_msg}");
+        let numbers = 1 + view.finished.to_string().len() + view.all.to_string().len();
+        fit(&self.multi, &mut self.builds, 0, &view.builds, "{spinner} {msg}", width.saturating_sub(2));
         let below = self.builds.len();
-        fit(&self.multi, &mut self.running, below, &view.running, "{wide_msg}");
-        self.main.set_message(view.counts);
+        fit(&self.multi, &mut self.running, below, &view.running, "{msg}", width);
+        self.main.set_message(cut(&view.counts, width.saturating_sub(taken + numbers)));
         self.main.tick();
     }
 
@@ -200,8 +209,23 @@ impl Board {
     }
 }
 
-/// As many bars as lines, beginning at `place`, each with its line.
-fn fit(multi: &MultiProgress, bars: &mut Vec<ProgressBar>, place: usize, lines: &[String], template: &str) {
+/// At most so many characters.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// As many bars as lines, beginning at `place`, each with its line of at most `width` columns.
+fn fit(
+    multi: &MultiProgress,
+    bars: &mut Vec<ProgressBar>,
+    place: usize,
+    lines: &[String],
+    template: &str,
+    width: usize,
+) {
     while bars.len() > lines.len() {
         if let Some(bar) = bars.pop() {
             bar.finish_and_clear();
@@ -213,7 +237,7 @@ fn fit(multi: &MultiProgress, bars: &mut Vec<ProgressBar>, place: usize, lines: 
         bars.push(multi.insert(place + bars.len(), bar));
     }
     for (bar, line) in bars.iter().zip(lines) {
-        bar.set_message(line.clone());
+        bar.set_message(cut(line, width));
         bar.tick();
     }
 }
@@ -233,9 +257,9 @@ mod tests {
 
     /// A screen: its lines, and the row of the cursor.
     #[derive(Debug, Clone, Default)]
-    struct Screen(Arc<Mutex<(Vec<String>, usize)>>);
+    struct Paper(Arc<Mutex<(Vec<String>, usize)>>);
 
-    impl Screen {
+    impl Paper {
         fn contents(&self) -> String {
             self.0.lock().unwrap().0.join("\n").trim().to_owned()
         }
@@ -249,7 +273,7 @@ mod tests {
         }
     }
 
-    impl TermLike for Screen {
+    impl TermLike for Paper {
         fn width(&self) -> u16 {
             100
         }
@@ -302,7 +326,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_on_the_terminal_but_what_was_printed() {
-        let term = Screen::default();
+        let term = Paper::default();
         let live = Live::on(ProgressDrawTarget::term_like(Box::new(term.clone())));
         live.started(2);
         live.build_started("go", "go build");
@@ -319,7 +343,7 @@ mod tests {
 
     #[test]
     fn builds_running_cases_and_the_bar_come_and_go() {
-        let term = Screen::default();
+        let term = Paper::default();
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
         let mut board = Board::new(multi);
         let view = |builds: &[&str], running: &[&str]| View {
@@ -329,12 +353,12 @@ mod tests {
             finished: 1,
             all: 2,
         };
-        board.show(view(&["building go"], &["kv/slow one", "kv/other"]));
+        board.show(&view(&["building go"], &["kv/slow one", "kv/other"]));
         board.main.force_draw();
         let shown = term.contents();
         let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("{text} in {shown}"));
         assert!(at("building go") < at("kv/slow one") && at("kv/other") < at("1/2 1 passed; 1 running"), "{shown}");
-        board.show(view(&[], &["kv/other"]));
+        board.show(&view(&[], &["kv/other"]));
         board.main.force_draw();
         let shown = term.contents();
         assert!(!shown.contains("building") && !shown.contains("slow") && shown.contains("kv/other"), "{shown}");

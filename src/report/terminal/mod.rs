@@ -8,8 +8,9 @@
 mod ending;
 mod live;
 mod paint;
+mod screen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ pub(super) struct TerminalSettings {
     pub(super) verbosity: Verbosity,
     /// The run's folder, as people can name it; evidence is in it.
     pub(super) folder: Option<PathBuf>,
+    /// Columns of the terminal that results go to.
+    pub(super) width: Option<usize>,
 }
 
 impl TerminalSettings {
@@ -92,8 +95,14 @@ impl TerminalSettings {
                 _ => Verbosity::Ops,
             },
             folder: None,
+            width: width(),
         }
     }
+}
+
+/// Columns of the terminal that standard output goes to; a window may be resized at any time.
+fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
 /// The terminal's reporter.
@@ -106,6 +115,9 @@ pub(super) struct Terminal {
     scene: Scene,
     counts: BTreeMap<Verdict, u64>,
     finished: u64,
+    width: Option<usize>,
+    /// Why peers are missing, as it was said.
+    missing: BTreeSet<String>,
 }
 
 impl Terminal {
@@ -120,6 +132,8 @@ impl Terminal {
             scene: Scene { header: None, folder: settings.folder },
             counts: BTreeMap::new(),
             finished: 0,
+            width: settings.width,
+            missing: BTreeSet::new(),
         }
     }
 
@@ -148,11 +162,12 @@ impl Terminal {
         );
     }
 
-    fn build_finished(&self, peer: &str, cached: bool, error: Option<&str>, elapsed_ms: u64) {
+    fn build_finished(&mut self, peer: &str, cached: bool, error: Option<&str>, elapsed_ms: u64) {
         let peer = one_line(peer, 80);
         let time = span(Duration::from_millis(elapsed_ms));
         match error {
             Some(error) => {
+                self.missing.insert(error.to_owned());
                 let error = plain(error);
                 let text = indent(&head(&error, 40, 8 << 10), COLUMN + 1);
                 self.line(Tone::Bad, "BUILD FAILED", &format!("{peer} after {time}\n{text}"));
@@ -174,13 +189,19 @@ impl Terminal {
             live.case_finished(record.index, verdict);
         }
         if verdict.is_red() {
-            let text = self.block(record);
+            let text = if self.is_told(record) { self.case_line(record, verdict) } else { self.block(record) };
             self.print(&text);
         } else if self.verbosity >= Verbosity::Cases {
             let text = self.case_line(record, verdict);
             self.print(&text);
         }
         self.milestone();
+    }
+
+    /// Whether the case only lacks a peer of which it was said that and why it is missing.
+    fn is_told(&self, record: &CaseRecord) -> bool {
+        let cause = record.last().and_then(|attempt| attempt.observation.cause.as_ref());
+        cause.is_some_and(|cause| cause.code == "build.missing" && self.missing.contains(&cause.text))
     }
 
     /// `FAILED [ 1.234 s] kv/put-get[…]`, with the reason where there is more to say than a pass.
@@ -277,7 +298,11 @@ impl Reporter for Terminal {
             RunEvent::PeerMissing { peer, reason, left_out } => {
                 let tone = if *left_out { Tone::Warn } else { Tone::Bad };
                 let then = if *left_out { "its cases are not run" } else { "its cases are errored" };
-                let text = format!("{}, {then}: {}", one_line(peer, 80), head(&plain(reason), 20, 4 << 10));
+                let mut text = format!("{}, {then}", one_line(peer, 80));
+                // What a failed build said stands right above.
+                if self.missing.insert(reason.clone()) {
+                    let _ = write!(text, ": {}", head(&plain(reason), 20, 4 << 10));
+                }
                 let text = indent(&text, COLUMN + 1);
                 self.line(tone, "MISSING PEER", text.trim_start());
             }
@@ -298,7 +323,7 @@ impl Reporter for Terminal {
     fn finish(&mut self, summary: &Summary) -> Result<(), ReportError> {
         // Dropped first: the bars must be gone before the last words.
         self.live = None;
-        let text = ending::text(self.paint, summary, self.verbosity);
+        let text = ending::text(self.paint, summary, self.verbosity, self.width.and_then(|_| width()));
         self.out.print(&text);
         Ok(())
     }
