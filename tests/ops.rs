@@ -63,10 +63,8 @@ fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
 
 #[test]
 fn a_call_to_a_server_that_the_script_ended_says_so() {
-    let (_place, results) = run(
-        "launch: [direct, plugin]",
-        "scripts:\n  down:\n    ops:\n      - server: stop\n      - get: { key: a }\n",
-    );
+    let (_place, results) =
+        run("launch: [direct, plugin]", "scripts:\n  down:\n    ops:\n      - server: stop\n      - get: { key: a }\n");
     for case in cases(&results) {
         let cause = &last(&case)["cause"];
         assert_eq!(cause["code"], "server.down", "{case:#}");
@@ -105,7 +103,8 @@ fn two_keys_on_one_folder_share_values_and_each_is_held_to_what_it_asked() {
     all_pass(&results, 2);
     for case in cases(&results) {
         let facts = last(&case)["facts"].as_array().unwrap().clone();
-        let of = |name: &str| facts.iter().find(|fact| fact["fact"] == name).unwrap_or_else(|| panic!("{name}: {case:#}"));
+        let of =
+            |name: &str| facts.iter().find(|fact| fact["fact"] == name).unwrap_or_else(|| panic!("{name}: {case:#}"));
         assert_eq!(of("key")["requested"], "p256");
         assert_eq!(of("other.key")["requested"], "rsa-2048");
         assert!(of("other.key")["effective"].to_string().contains("rsa-2048"), "{case:#}");

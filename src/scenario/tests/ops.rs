@@ -77,18 +77,8 @@ fn names_have_their_places() {
         "othre",
         "did you mean `other`?",
     );
-    bad(
-        "      - connect: { as: other }\n      - connect: { as: other }\n",
-        "duplicate-name",
-        "other",
-        "its own name",
-    );
-    bad(
-        "      - { sleep: { for: 1ms, reason: x }, on: other }\n",
-        "misplaced-key",
-        "on",
-        "take `on` away",
-    );
+    bad("      - connect: { as: other }\n      - connect: { as: other }\n", "duplicate-name", "other", "its own name");
+    bad("      - { sleep: { for: 1ms, reason: x }, on: other }\n", "misplaced-key", "on", "take `on` away");
 }
 
 #[test]
