@@ -14,7 +14,7 @@ use crate::handshake;
 use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
-use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
+use crate::peer::{Account, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
@@ -263,6 +263,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     argv.extend(plugin.argv);
     let mut env = plugin.env;
     env.extend(shim_env);
+    let account = Account::default();
     let result = match run.peers.client(request.client) {
         Err(error) => Err((None, Some(error))),
         Ok(client) => {
@@ -275,6 +276,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
                 folder: request.folder.clone(),
                 within: request.start + LATE_WATCH + HOST_SLACK,
                 grace: request.grace,
+                account: account.clone(),
             });
             settle(&senses, launch, patience(&senses, request.start)).await
         }
@@ -300,7 +302,13 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);
             let ran_out = ran_out(error.as_ref(), phase, waiting_for, request.start);
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out);
+            let told = error.as_ref().map(|e| e.reported.clone()).or_else(|| account.last());
+            let evidence = senses.evidence(told, ran_out);
+            // A host that was cut off while it retried has said something since it became certain.
+            let certain = certain.map(|early| match account.last() {
+                Some(_) if error.is_none() => Box::new(diagnose::diagnose(&evidence)),
+                _ => early,
+            });
             let output = run.peers.output(request.client, Side::Client);
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }
