@@ -7,6 +7,7 @@ use crate::axis::values::{KeyType, Launch, Request, TlsMode};
 use crate::outcome::evidence::Known;
 use crate::peer::TlsSpec;
 use crate::pki::{Authority, Identity, PkiError, Role};
+use crate::plan::ChosenBy;
 
 /// The key of a certificate that the authority issues when no case asks for another.
 pub(super) const DEFAULT_KEY: KeyType = KeyType::P256;
@@ -23,18 +24,28 @@ pub(super) struct SideSpecs {
 
 impl SideSpecs {
     /// Makes or loads what the case asks for.
-    pub(super) async fn of(authority: &Authority, request: &Request) -> Result<Self, PkiError> {
+    ///
+    /// `chosen_by`: which sides are asked for the TLS version and the group.
+    pub(super) async fn of(
+        authority: &Authority,
+        request: &Request,
+        chosen_by: impl Fn(&str) -> ChosenBy,
+    ) -> Result<Self, PkiError> {
         let launch = request.launch.unwrap_or(Launch::Direct);
         let mode = request.tls.unwrap_or(TlsMode::None);
-        let blank = TlsSpec {
-            mode,
-            ca: None,
-            identity: None,
-            version: request.tls_version,
-            group: request.group,
-            server_name: SERVER_NAME.into(),
-        };
+        let blank =
+            TlsSpec { mode, ca: None, identity: None, version: None, group: None, server_name: SERVER_NAME.into() };
         let (mut client, mut server) = (blank.clone(), blank);
+        if let Some(version) = request.tls_version {
+            let by = chosen_by("tls_version");
+            client.version = by.client.then_some(version);
+            server.version = by.server.then_some(version);
+        }
+        if let Some(group) = request.group {
+            let by = chosen_by("group");
+            client.group = by.client.then_some(group);
+            server.group = by.server.then_some(group);
+        }
         match mode {
             TlsMode::None => {}
             TlsMode::Auto => {

@@ -37,7 +37,7 @@ use crate::outcome::Expected;
 use crate::scenario::model::{Rule, Scenario};
 
 pub use capability::Missing;
-pub use case::{Case, Disposition, Lacking};
+pub use case::{Case, ChosenBy, Disposition, Lacking};
 pub use cases::Cases;
 pub use rules::{Conflict, VoidRule, outcome_in_words};
 pub use select::{Selection, Shard};
