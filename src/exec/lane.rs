@@ -155,7 +155,8 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
         }
         Err(error) => {
             let error: PeerError = error;
-            let evidence = Evidence { server: Some(error.reported.clone()), ..Evidence::default() };
+            let evidence =
+                Evidence { server: Some(error.reported.clone()), known: request.tls.known(), ..Evidence::default() };
             Err(StartFailure {
                 evidence: Box::new(evidence),
                 certain: None,

@@ -120,7 +120,7 @@ fn expects_tls(e: &Evidence) -> bool {
 
 /// A TLS handshake that did not come to its end.
 fn handshake(e: &Evidence, w: &WireReport) -> Option<Finding> {
-    if let Some(alert) = w.alerts.iter().find(|a| a.number != Some(0)) {
+    if let Some(alert) = w.alerts.iter().find(|a| a.number != Some(0) && !is_goodbye(w, a.from)) {
         return Some(match alert.number {
             Some(number) => plain_alert(e, w, alert.from, number),
             None => hidden_alert(e, w, alert.from),
@@ -308,6 +308,13 @@ fn rejected_by_client(suffix: &str, certainty: Certainty, text: impl Into<String
 fn rejected_by_server(flight: ClientFlight, certainty: Certainty, text: impl Into<String>) -> Finding {
     let suffix = if flight == ClientFlight::Empty { ".missing" } else { "" };
     Finding::new(Phase::Tls, format!("tls.rejected.client-cert.by-server{suffix}"), certainty, text)
+}
+
+/// A client that has done its part, and more, takes its leave of a server that has closed already:
+/// Go sends its `close_notify` then, which nobody outside can read.
+fn is_goodbye(w: &WireReport, from: Side) -> bool {
+    let gone = from == Side::Client && w.closed_by == Some(Side::Server);
+    gone && w.client_records.len() > 2 && matches!(flight(w), Some(ClientFlight::Shown | ClientFlight::Empty))
 }
 
 /// What an alert about a certificate says of it. `bad_certificate` and `certificate_unknown` are
