@@ -298,7 +298,13 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             if certain.is_none() && error.as_ref().is_some_and(unexplained) {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
-                let _ = tokio::time::timeout(within, senses.server_ended()).await;
+                // A host that did not even start it has no end to wait for.
+                let ended = async {
+                    if tokio::time::timeout(LAST_EXIT, senses.first_start()).await.is_ok() {
+                        senses.server_ended().await;
+                    }
+                };
+                let _ = tokio::time::timeout(within, ended).await;
             }
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);
