@@ -72,17 +72,17 @@ fn children() -> f64 {
 fn run(home: &Path, scenario: &Path, args: &[&str]) -> (f64, f64, Value) {
     let json = home.join("results.json");
     let (before, started) = (children(), Instant::now());
-    let status = Command::new(SOUPSCEN)
+    let out = Command::new(SOUPSCEN)
         .args(["run", "--require-peers", "--json"])
         .arg(&json)
         .arg(scenario)
         .args(args)
         .env("SOUPSCEN_HOME", home.join("home"))
-        .stdout(Stdio::null())
-        .status()
+        .output()
         .expect("soupscen runs");
     let wall = started.elapsed().as_secs_f64();
-    assert!(status.success(), "{} ended with {status}", scenario.display());
+    let told = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{} ended with {}:\n{told}", scenario.display(), out.status);
     let results = serde_json::from_slice(&std::fs::read(&json).expect("results")).expect("JSON");
     (wall, children() - before, results)
 }
