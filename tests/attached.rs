@@ -91,6 +91,44 @@ scripts:
 }
 
 #[test]
+fn a_file_that_cannot_be_used_is_told_before_anything_starts() {
+    let place = Place::new();
+    drop(Serving::start(&place, &["--tls", "mutual", "--make-certs", "certs", "--key-type", "p256"]));
+    place.write("garbage.pem", "no certificate\n");
+    place.write("locked.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    place.write(
+        "files.yaml",
+        "soupscen: 1
+name: files
+peers:
+  rust: { builtin: {} }
+matrix:
+  axes:
+    client: [rust]
+    server: [rust]
+    tls:
+      missing: { mode: server, ca: nowhere/ca.crt }
+      no-pem: { mode: server, ca: garbage.pem }
+      of-another: { mode: mutual, ca: certs/ca.crt, cert: certs/client-p256.crt, key: garbage.pem }
+      locked: { mode: mutual, ca: certs/ca.crt, cert: certs/client-p256.crt, key: locked.key }
+      swapped: { mode: mutual, ca: certs/ca.crt, cert: certs/ca.crt, key: certs/client-p256.key }
+scripts:
+  put: { ops: [ { put: { key: a, value: b } } ] }
+",
+    );
+    let ran = place.run(&["run", "files.yaml"]).exits(2);
+    ran.says("cannot read CA file")
+        .says("files.yaml:10:")
+        .says("is not PEM")
+        .says("files.yaml:11:")
+        .says("openssl pkey -in KEY -out PLAIN")
+        .says("files.yaml:13:")
+        .says("does not belong to the certificate in")
+        .says("files.yaml:14:");
+    assert!(!place.at(".soupscen/runs").exists(), "nothing was run");
+}
+
+#[test]
 fn files_of_the_users_own_are_used_and_their_mistakes_are_named() {
     let place = Place::new();
     // Its certificates are what is wanted here; a server of them is started below.

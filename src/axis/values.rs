@@ -199,6 +199,23 @@ pub struct TlsFiles {
     pub cert: Option<std::path::PathBuf>,
     /// Its private key.
     pub key: Option<std::path::PathBuf>,
+    /// What is wrong with the certificate that is made for the server; `None`: nothing.
+    pub server: Option<Mistakes>,
+    /// The same of the client's.
+    pub client: Option<Mistakes>,
+}
+
+/// How a certificate that is made for a side differs from a right one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Mistakes {
+    /// Its authority is none that the other side trusts.
+    pub other_authority: bool,
+    /// It has expired.
+    pub expired: bool,
+    /// It is for these names, and no others.
+    pub names: Option<Vec<String>>,
+    /// The key file beside it holds another key, of this type.
+    pub key_file: Option<KeyType>,
 }
 
 /// What a value of a user's axis changes about the plugin host of a case, whatever host that is:

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::args::{Evidence, RunArgs};
 use super::printer::Printer;
-use super::{exit, select};
+use super::{certificates, exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
 use crate::exec::{Engine, Ground, Settings, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer, evidence};
@@ -60,6 +60,10 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
     let Some(plans) = select::load(&args.files, args.strict_rules, printer) else {
         return ExitCode::from(exit::INVALID);
     };
+    // All of them, so that everything is said at once.
+    if plans.iter().filter(|plan| !certificates::usable(plan, printer)).count() > 0 {
+        return ExitCode::from(exit::INVALID);
+    }
     let mut selected = Vec::new();
     let mut cases = 0;
     for plan in plans {

@@ -108,7 +108,7 @@ pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
 /// One attempt, and whether it was on something that other cases used too.
 async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     // Keys are made before the clock starts: they are the run's cost, not the case's.
-    let specs = match SideSpecs::of(&run.authority, &job.request).await {
+    let specs = match SideSpecs::of(&run.authority, &job.request, |axis| run.plan.chosen_by(&job.case, axis)).await {
         Ok(specs) => specs,
         Err(e) => {
             let cause = Cause { code: "tls.material".into(), certainty: Certainty::Observed, text: e.to_string() };

@@ -163,8 +163,8 @@ impl RunContext {
             "key": path(own.and_then(|f| f.key.as_deref())),
             "ca": path(ca.map(|f| f.cert.as_path())),
             "client_auth": if specs.mode == TlsMode::Mutual { "require" } else { "" },
-            "version": job.request.tls_version.map_or("", |v| v.name()),
-            "group": job.request.group.map_or("", |g| g.name()),
+            "version": specs.server.version.map_or("", |v| v.name()),
+            "group": specs.server.group.map_or("", |g| g.name()),
         });
         let mut context = Map::new();
         let mut asked: Map<String, Value> =

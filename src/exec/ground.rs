@@ -150,7 +150,8 @@ impl<'a> Ground<'a> {
             return Err(Stop::Script(text));
         }
         let wish = self.job.asking(connect);
-        let specs = SideSpecs::of(&self.run.authority, &wish.request)
+        let chosen_by = |axis: &str| self.run.plan.chosen_by(&wish.case, axis);
+        let specs = SideSpecs::of(&self.run.authority, &wish.request, chosen_by)
             .await
             .map_err(|e| Stop::Script(format!("the keys of the connection `{}` cannot be made: {e}", connect.name)))?;
         let own =

@@ -17,7 +17,7 @@ use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
 use crate::peer::driver::Driver;
-use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
+use crate::peer::{Account, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
@@ -223,7 +223,8 @@ pub(super) async fn serve(
         }),
         Err(error) => {
             let error: PeerError = error;
-            let evidence = Evidence { server: Some(error.reported.clone()), ..Evidence::default() };
+            let evidence =
+                Evidence { server: Some(error.reported.clone()), known: request.tls.known(), ..Evidence::default() };
             Err(StartFailure {
                 evidence: Box::new(evidence),
                 certain: None,
@@ -332,6 +333,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     argv.extend(plugin.argv);
     let mut env = plugin.env;
     env.extend(shim_env);
+    let account = Account::default();
     let result = match run.peers.client(request.client) {
         Err(error) => Err((None, Some(error))),
         Ok(client) => {
@@ -344,6 +346,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
                 folder: request.folder.clone(),
                 within: request.start + LATE_WATCH + HOST_SLACK,
                 grace: request.grace,
+                account: account.clone(),
             });
             settle(&senses, launch, patience(&senses, request.start)).await
         }
@@ -366,12 +369,24 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             if certain.is_none() && error.as_ref().is_some_and(unexplained) {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
-                let _ = tokio::time::timeout(within, senses.server_ended()).await;
+                // A host that did not even start it has no end to wait for.
+                let ended = async {
+                    if tokio::time::timeout(LAST_EXIT, senses.first_start()).await.is_ok() {
+                        senses.server_ended().await;
+                    }
+                };
+                let _ = tokio::time::timeout(within, ended).await;
             }
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);
             let ran_out = ran_out(error.as_ref(), phase, waiting_for, request.start);
-            let evidence = senses.evidence(error.as_ref().map(|e| e.reported.clone()), ran_out);
+            let told = error.as_ref().map(|e| e.reported.clone()).or_else(|| account.last());
+            let evidence = senses.evidence(told, ran_out);
+            // A host that was cut off while it retried has said something since it became certain.
+            let certain = certain.map(|early| match account.last() {
+                Some(_) if error.is_none() => Box::new(diagnose::diagnose(&evidence)),
+                _ => early,
+            });
             let output = run.peers.output(request.client, Side::Client);
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }

@@ -153,7 +153,12 @@ fn what_protects_the_connection() {
 fn keys_and_how_they_are_known() {
     let request = Request { key: Some(KeyType::P256), client_key: Some(KeyType::P256), ..ask(TlsMode::Auto) };
     let issued = Request { key: Some(KeyType::P256), ..ask(TlsMode::Mutual) };
-    let known = Known { server_key: Some(KeyType::P256), client_key: Some(KeyType::P384), client_auth: true };
+    let known = Known {
+        server_key: Some(KeyType::P256),
+        client_key: Some(KeyType::P384),
+        client_auth: true,
+        ..Known::default()
+    };
     let packed = || tls13(&[700, 53], &[900]);
     let single = || tls13(&[615, 164, 53], &[32, 63, 615, 97, 53]);
     let client =

@@ -88,6 +88,26 @@ pub struct Known {
     /// The server is to demand a client certificate.
     #[serde(default)]
     pub client_auth: bool,
+    /// What is wrong with the certificate that the server was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_flaw: Option<Flaw>,
+    /// What is wrong with the certificate that the client was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_flaw: Option<Flaw>,
+}
+
+/// A mistake in a certificate or its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flaw {
+    /// The key file holds the key of another certificate.
+    KeyMismatch,
+    /// Its authority is not trusted by the other side.
+    UnknownCa,
+    /// It has expired.
+    Expired,
+    /// It is for other names.
+    Name,
 }
 
 /// How a certificate looks, as far as it matters here.

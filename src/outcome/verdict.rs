@@ -245,6 +245,12 @@ fn judge_one<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Why
     }
 }
 
+/// Whether a reading is of this fact: of the case's own connection, or of another one that it made
+/// (`other.tls`), which the same rule is about.
+fn is_of(reading: &str, fact: &str) -> bool {
+    reading == fact || reading.rsplit_once('.').is_some_and(|(_, name)| name == fact)
+}
+
 fn judge_pass<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Why<'a>) {
     let red = |f: &&FactReading| f.differs() && f.report_only.is_none();
     let differing: Vec<&FactReading> = seen.facts.iter().filter(red).collect();
@@ -255,7 +261,7 @@ fn judge_pass<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Wh
         }
         Expected::Unsupported { reason, .. } => (Verdict::UnexpectedPass, Why::WorksAfterAll(reason)),
         Expected::NotEffective { rule, fact } => {
-            let others: Vec<&FactReading> = differing.into_iter().filter(|f| f.fact != *fact).collect();
+            let others: Vec<&FactReading> = differing.into_iter().filter(|f| !is_of(&f.fact, fact)).collect();
             let reading = seen.facts.iter().find(|f| f.fact == *fact);
             if !others.is_empty() {
                 (Verdict::NotEffective, Why::Differ(others))

@@ -115,6 +115,13 @@ fn row_passed_without_a_requested_fact() {
 }
 
 #[test]
+fn a_rule_about_a_fact_covers_the_connections_that_a_script_made() {
+    let other = |name| passed(vec![fact("key", Some("p521"), Some("p384")), fact(name, Some("p521"), Some("p384"))]);
+    assert_eq!(allowed(&no_key(), &[other("other.key")]), Verdict::Known);
+    assert_eq!(allowed(&no_key(), &[other("other.client_key")]), Verdict::NotEffective);
+}
+
+#[test]
 fn row_failed_as_the_rule_says() {
     for ending in BAD {
         let attempts = [in_tls(ending)];

@@ -6,7 +6,7 @@ pub mod check;
 pub mod driver;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,6 +103,25 @@ pub struct LaunchRequest {
     pub within: Duration,
     /// Budget for the plugin to end by itself when the connection is closed.
     pub grace: Duration,
+    /// Where a host that retries leaves why it is not connected yet.
+    pub account: Account,
+}
+
+/// What a peer that is still at it has told so far: its word if it is not waited for any longer.
+#[derive(Debug, Clone, Default)]
+pub struct Account(Arc<Mutex<Option<Reported>>>);
+
+impl Account {
+    /// Replaces what was told before.
+    pub fn tell(&self, reported: Reported) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reported);
+    }
+
+    /// The last word.
+    #[must_use]
+    pub fn last(&self) -> Option<Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A client role. Dropping a returned future cancels what it was doing.

@@ -8,7 +8,7 @@ use rcgen::{Issuer, KeyPair};
 use tokio::sync::OnceCell;
 
 use super::{Identity, PkiError, keys};
-use crate::axis::values::KeyType;
+use crate::axis::values::{KeyType, Mistakes};
 
 /// Whose certificate it is; decides its extended key usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,9 @@ pub struct Authority {
     folder: Option<PathBuf>,
     keys: Mutex<HashMap<KeyType, Cell<KeyPair>>>,
     identities: Mutex<HashMap<(Kind, KeyType), Cell<Identity>>>,
+    flawed: Mutex<HashMap<(Role, KeyType, Mistakes), Cell<Identity>>>,
+    /// An authority that nobody trusts.
+    other: OnceCell<Arc<Issuer<'static, KeyPair>>>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -80,6 +83,8 @@ impl Authority {
             folder: folder.map(Path::to_owned),
             keys: Mutex::default(),
             identities: Mutex::default(),
+            flawed: Mutex::default(),
+            other: OnceCell::new(),
         })
     }
 
@@ -103,6 +108,37 @@ impl Authority {
     /// As [`Authority::issue`].
     pub async fn auto_mtls(&self, key: KeyType) -> Result<Arc<Identity>, PkiError> {
         self.identity(Kind::AutoMtls, key).await
+    }
+
+    /// A certificate with mistakes in it, made once for each combination of them.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub async fn flawed(&self, role: Role, key: KeyType, mistakes: &Mistakes) -> Result<Arc<Identity>, PkiError> {
+        let cell = cell(&self.flawed, (role, key, mistakes.clone()));
+        let identity = cell
+            .get_or_try_init(|| async {
+                let pair = self.pair(key).await?;
+                let issuer = if mistakes.other_authority {
+                    let made = || async { blocking(keys::root).await.map(|(_, issuer)| Arc::new(issuer)) };
+                    Arc::clone(self.other.get_or_try_init(made).await?)
+                } else {
+                    Arc::clone(&self.issuer)
+                };
+                let wanted = mistakes.clone();
+                let made = blocking(move || {
+                    let beside = wanted.key_file.map(keys::generate).transpose()?;
+                    keys::flawed(role, &pair, &issuer, &wanted, beside.as_ref())
+                })
+                .await?;
+                if let Some(folder) = &self.folder {
+                    let number = hex::encode(&made.digest()[..4]);
+                    made.write_to(folder, &format!("{}-{key}-{number}", role.name()))?;
+                }
+                Ok(Arc::new(made))
+            })
+            .await?;
+        Ok(Arc::clone(identity))
     }
 
     async fn identity(&self, kind: Kind, key: KeyType) -> Result<Arc<Identity>, PkiError> {

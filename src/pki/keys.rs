@@ -5,11 +5,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, RsaKeySize, SerialNumber,
 };
+use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
 use super::authority::Role;
 use super::{Identity, PkiError, provider};
-use crate::axis::values::KeyType;
+use crate::axis::values::{KeyType, Mistakes};
 
 /// A new key pair.
 pub(super) fn generate(key: KeyType) -> Result<KeyPair, PkiError> {
@@ -116,7 +117,28 @@ pub(super) fn root() -> Result<(Identity, Issuer<'static, KeyPair>), PkiError> {
 
 /// A leaf of a run: for `localhost` and both loopback addresses.
 pub(super) fn leaf(role: Role, key: &KeyPair, issuer: &Issuer<'static, KeyPair>) -> Result<Identity, PkiError> {
-    let mut params = params(&["localhost", "127.0.0.1", "::1"])?;
+    Identity::from_generated(vec![signed(role, key, issuer, &Mistakes::default())?], key)
+}
+
+/// A leaf with mistakes in it; `beside` is the key that its file has in place of the right one.
+pub(super) fn flawed(
+    role: Role,
+    key: &KeyPair,
+    issuer: &Issuer<'static, KeyPair>,
+    mistakes: &Mistakes,
+    beside: Option<&KeyPair>,
+) -> Result<Identity, PkiError> {
+    Identity::from_generated(vec![signed(role, key, issuer, mistakes)?], beside.unwrap_or(key))
+}
+
+fn signed(
+    role: Role,
+    key: &KeyPair,
+    issuer: &Issuer<'static, KeyPair>,
+    mistakes: &Mistakes,
+) -> Result<CertificateDer<'static>, PkiError> {
+    let given: Option<Vec<&str>> = mistakes.names.as_ref().map(|names| names.iter().map(String::as_str).collect());
+    let mut params = params(given.as_deref().unwrap_or(&["localhost", "127.0.0.1", "::1"]))?;
     params.distinguished_name.push(
         DnType::CommonName,
         match role {
@@ -134,6 +156,10 @@ pub(super) fn leaf(role: Role, key: &KeyPair, issuer: &Issuer<'static, KeyPair>)
     let now = OffsetDateTime::now_utc();
     params.not_before = now - CLOCK_SKEW;
     params.not_after = now + RUN_VALIDITY;
+    if mistakes.expired {
+        params.not_before = now - RUN_VALIDITY;
+        params.not_after = now - CLOCK_SKEW;
+    }
     let cert = params.signed_by(key, issuer).map_err(|error| failed("a certificate", &error))?;
-    Identity::from_generated(vec![cert.der().clone()], key)
+    Ok(cert.der().clone())
 }

@@ -11,7 +11,7 @@ use crate::axis::values::{Group, HostChanges, KeyType, Launch, Request, TlsMode,
 use crate::filter::Expr;
 use crate::scenario::model::{Affects, Axis, Block, EffectivePolicy, Isolation, Script};
 
-use super::capability::Missing;
+use super::capability::{Missing, Role};
 use super::condition::Condition;
 use super::condition::Index;
 use super::space::{DimValue, SCRIPT, Space};
@@ -41,6 +41,15 @@ pub enum Disposition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Lacking(pub Vec<Missing>);
+
+/// The sides of a case that are asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChosenBy {
+    /// The client is.
+    pub client: bool,
+    /// The server is.
+    pub server: bool,
+}
 
 impl fmt::Display for Lacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,6 +226,19 @@ impl Plan {
             client_key: means("client_key").and_then(KeyType::from_name),
             tls_version: means("tls_version").and_then(TlsVersion::from_name),
             group: means("group").and_then(Group::from_name),
+        }
+    }
+
+    /// Which sides take part in choosing what is negotiated (`tls_version`, `group`): those that can
+    /// be asked for the case's value. Both, where neither can, so that they refuse it themselves.
+    #[must_use]
+    pub fn chosen_by(&self, case: &Case, axis: &str) -> ChosenBy {
+        let asks = self.asker().asks(self.space(case), &case.row);
+        let lacking = asks.into_iter().find(|(ask, _)| ask.axis == axis).map(|(_, lacking)| lacking);
+        let can = |role| lacking.as_ref().is_none_or(|lacking| !lacking.contains(&role));
+        match (can(Role::Client), can(Role::Server)) {
+            (false, false) => ChosenBy { client: true, server: true },
+            (client, server) => ChosenBy { client, server },
         }
     }
 

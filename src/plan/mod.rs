@@ -37,7 +37,7 @@ use crate::outcome::Expected;
 use crate::scenario::model::{Branches, Op, Rule, Scenario, Step};
 
 pub use capability::Missing;
-pub use case::{Case, Disposition, Lacking, OnlyReported};
+pub use case::{Case, ChosenBy, Disposition, Lacking, OnlyReported};
 pub use cases::Cases;
 pub use rules::{Conflict, VoidRule, expected as expected_by, outcome_in_words};
 pub use select::{Selection, Shard};

@@ -14,7 +14,7 @@ use super::model::{Affects, Axis, AxisValue, EffectivePolicy};
 use super::reader::legal_name;
 use super::schema::{self, Shape};
 use super::yaml::{Entry, Kind, Node, short};
-use crate::axis::values::{HostChanges, TlsFiles};
+use crate::axis::values::{HostChanges, KeyType, Mistakes, TlsFiles};
 use crate::axis::{self, AxisDef};
 use crate::diag::{Diagnostic, Span, Spanned, did_you_mean};
 use crate::filter;
@@ -315,6 +315,42 @@ fn host_changes(sink: &mut Sink, node: &Node) -> Option<HostChanges> {
     Some(HostChanges { env, protocol_versions })
 }
 
+/// `make: { server: { expired: true }, client: { issuer: other } }`
+fn made(sink: &mut Sink, node: &Node) -> (Option<Mistakes>, Option<Mistakes>) {
+    let Some(fields) = sink.fields::<schema::MakeTls>(node) else { return (None, None) };
+    let mut side = |key: &str| fields.get(sink, key).and_then(|node| mistakes(sink, node));
+    (side("server"), side("client"))
+}
+
+fn mistakes(sink: &mut Sink, node: &Node) -> Option<Mistakes> {
+    let fields = sink.fields::<schema::Mistakes>(node)?;
+    let issuer = fields.get(sink, "issuer").and_then(|node| sink.word(node, "`issuer`", &["other"]));
+    let expired = fields.get(sink, "expired").and_then(|node| sink.word(node, "`expired`", &["true", "false"]));
+    let names = fields.get(sink, "names").and_then(|node| sink.texts(node, "`names`", true));
+    let key_file = fields.get(sink, "key_file").and_then(|node| {
+        let text = sink.text(node, "`key_file`")?;
+        let key = axis::canonical("key", &text.value).and_then(KeyType::from_name);
+        if key.is_none() {
+            let known = axis::find("key").map(|def| def.values).unwrap_or_default();
+            let help = sink.suggest(&text.value, "key types", known.iter().map(|value| value.name));
+            sink.error(
+                "unknown-value",
+                text.span,
+                format!("`{}` is no key type", short(&text.value)),
+                "not known",
+                &help,
+            );
+        }
+        key
+    });
+    Some(Mistakes {
+        other_authority: issuer.is_some(),
+        expired: expired == Some("true"),
+        names: names.map(|names| names.into_iter().map(|name| name.value).collect()),
+        key_file,
+    })
+}
+
 /// `mine: { mode: mutual, ca: …, cert: …, key: … }`
 fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValue> {
     let name = entry.key.as_str();
@@ -342,7 +378,13 @@ fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValu
         canonical
     });
     let mut file = |key: &str| fields.text(sink, key).map(|path| normal(&subject.folder.join(path)));
-    let files = TlsFiles { ca: file("ca"), cert: file("cert"), key: file("key") };
+    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    let (server, client) = fields.get(sink, "make").map_or((None, None), |node| made(sink, node));
+    if (server.is_some() || client.is_some()) && (ca.is_some() || cert.is_some() || key.is_some()) {
+        let message = "`make` and files in one value";
+        sink.error("useless-key", entry.span, message, "one or the other", "certificates are either made or read");
+    }
+    let files = TlsFiles { ca, cert, key, server, client };
     if files.cert.is_some() != files.key.is_some() {
         let (given, missing) = if files.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
         let span = fields.entry(given).map_or(fields.span, |e| e.span);

@@ -20,6 +20,7 @@ const TABLE: &[(&str, Phase, &str)] = &[
     ("remote error: tls: bad certificate", Phase::Tls, "tls.rejected.client-cert.by-server"),
     ("remote error: tls: unknown certificate", Phase::Tls, "tls.rejected.client-cert.by-server"),
     ("certificate_verify_failed", Phase::Tls, "tls.rejected.server-cert.by-client"),
+    ("doesn't support any of the certificate's signature", Phase::Tls, "tls.no-common.signature"),
     ("no_common_signature_algorithms", Phase::Tls, "tls.no-common.signature"),
     ("first record does not look like a tls", Phase::Tls, "tls.plaintext-server"),
     ("wrong_version_number", Phase::Tls, "tls.plaintext-server"),
@@ -43,6 +44,13 @@ const TABLE: &[(&str, Phase, &str)] = &[
 pub(super) fn of(text: &str) -> Option<(Phase, &'static str)> {
     let text = text.to_lowercase();
     TABLE.iter().find(|(part, ..)| text.contains(part)).map(|(_, phase, code)| (*phase, *code))
+}
+
+/// What the client's own account hints at.
+pub(super) fn of_client(e: &Evidence) -> Option<&'static str> {
+    let told = e.client.as_ref()?;
+    let words = [Some(&told.error), told.native.as_ref(), told.status.as_ref().map(|s| &s.text)];
+    words.into_iter().flatten().find_map(|t| of(t)).map(|(_, code)| code)
 }
 
 /// The last resort: the peers' accounts are all that there is.

@@ -7,6 +7,7 @@
 //! an end of our own beats deduction, unless the other one says the same more finely. Peers' texts
 //! never decide as long as anything else is known.
 
+mod flaws;
 mod hints;
 mod launch;
 mod names;
@@ -87,6 +88,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     findings.extend(ran_out(evidence));
     let mut found = rank::best(findings).unwrap_or_else(|| hints::from_texts(evidence));
     launch::explain(evidence, &mut found);
+    flaws::explain(evidence, &mut found);
     let status = evidence.client.as_ref().and_then(|c| c.status.clone());
     Diagnosis {
         ending: ending(&found.code),

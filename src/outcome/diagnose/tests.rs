@@ -3,8 +3,8 @@
 use super::*;
 use crate::axis::values::{KeyType, Transport};
 use crate::outcome::evidence::{
-    Alert, CertFacts, ClientHello, CookieSeen, HandshakeProblem, HandshakeReport, Known, Opening, RanOut, Reported,
-    ServerHello, WireReport,
+    Alert, CertFacts, ClientHello, CookieSeen, Flaw, HandshakeProblem, HandshakeReport, Known, Opening, RanOut,
+    Reported, ServerHello, WireReport,
 };
 use crate::outcome::records::{self, ClientFlight};
 
@@ -371,6 +371,128 @@ fn tls_rows() -> Vec<Row> {
     ]
 }
 
+/// A client with a certificate of its own whose key the server has no signature scheme for.
+fn client_key_rows() -> Vec<Row> {
+    use Ending::Failed;
+    use Phase::Tls;
+    let known = Known { client_key: Some(KeyType::P521), client_auth: true, ..Known::default() };
+    let flight = &[679][..];
+    let unsignable = "tls.no-common.signature";
+    let no_scheme = "tls: peer doesn't support any of the certificate's signature algorithms";
+    vec![
+        (
+            "go shows its certificate and finds that it cannot sign",
+            Evidence {
+                known: known.clone(),
+                ..wire(closed(
+                    Side::Client,
+                    client_sent(&[588, 19], alert(Side::Client, None, answered(GO, 0x0304, flight))),
+                ))
+            },
+            (Tls, unsignable, DEDUCED, Failed),
+        ),
+        (
+            "go says so before the wire has told",
+            Evidence { known: known.clone(), client: Some(says(Tls, no_scheme)), ..wire(answered(GO, 0x0304, flight)) },
+            (Tls, unsignable, REPORTED, Failed),
+        ),
+        (
+            "grpcio cannot sign: on the wire as if it had refused the server's certificate",
+            Evidence {
+                known: known.clone(),
+                client: Some(says(Tls, "SSL_ERROR_SSL: NO_COMMON_SIGNATURE_ALGORITHMS: OK")),
+                ..wire(closed(Side::Client, answered(GRPCIO, 0x0304, flight)))
+            },
+            (Tls, unsignable, REPORTED, Failed),
+        ),
+        (
+            "the same words of a client that has no certificate are about the server's",
+            Evidence {
+                client: Some(says(Tls, "SSL_ERROR_SSL: NO_COMMON_SIGNATURE_ALGORITHMS: OK")),
+                ..wire(closed(Side::Client, answered(GRPCIO, 0x0304, flight)))
+            },
+            (Tls, "tls.rejected.server-cert.by-client", DEDUCED, Failed),
+        ),
+        (
+            "the built-in client shows none, although it has one",
+            Evidence {
+                known: known.clone(),
+                client: Some(our_end("tls.closed.by-server")),
+                ..wire(closed(Side::Server, client_sent(&[25, 53], answered(GO, 0x0304, flight))))
+            },
+            (Tls, unsignable, DEDUCED, Failed),
+        ),
+        (
+            "another client may have withheld it for other reasons",
+            Evidence { known, ..wire(closed(Side::Server, client_sent(&[25, 53], answered(GO, 0x0304, flight)))) },
+            (Tls, "tls.rejected.client-cert.by-server.missing", DEDUCED, Failed),
+        ),
+        (
+            "go takes its leave of a server that has closed: the server refused",
+            wire(closed(
+                Side::Server,
+                client_sent(&[520, 95, 53, 41, 26, 19], alert(Side::Client, None, answered(GO, 0x0304, flight))),
+            )),
+            (Tls, "tls.rejected.client-cert.by-server", DEDUCED, Failed),
+        ),
+    ]
+}
+
+/// Certificates that were given with a mistake in them.
+fn flaw_rows() -> Vec<Row> {
+    use Ending::Failed;
+    use Phase::{Rpc, Tls};
+    let server = |flaw| Known { server_flaw: Some(flaw), ..Known::default() };
+    let client = |flaw| Known { client_flaw: Some(flaw), ..Known::default() };
+    let flight = &[32, 900, 97, 53][..];
+    let refused = || closed(Side::Client, answered(GO, 0x0304, flight));
+    let preface = || WireReport { closed_by: Some(Side::Client), ..established() };
+    vec![
+        (
+            "a refused certificate that has expired",
+            Evidence { known: server(Flaw::Expired), ..wire(refused()) },
+            (Tls, "tls.rejected.server-cert.by-client.expired", DEDUCED, Failed),
+        ),
+        (
+            "a client's certificate of another authority",
+            Evidence {
+                known: client(Flaw::UnknownCa),
+                ..wire(closed(Side::Server, client_sent(&[520, 95, 53], answered(GO, 0x0304, flight))))
+            },
+            (Tls, "tls.rejected.client-cert.by-server.unknown-ca", DEDUCED, Failed),
+        ),
+        (
+            "grpcio looks at the name when the handshake is over",
+            Evidence {
+                known: server(Flaw::Name),
+                client: Some(Reported { phase: Some(Tls), ..status_of("UNAVAILABLE", "Hostname Verification Check") }),
+                ..wire(preface())
+            },
+            (Tls, "tls.rejected.server-cert.by-client.name", DEDUCED, Failed),
+        ),
+        (
+            "a mistake in a certificate is no reason for a call that fails later",
+            Evidence { known: server(Flaw::Name), client: Some(status_of("UNAVAILABLE", "EOF")), ..wire(preface()) },
+            (Rpc, "rpc.closed.by-client", OBSERVED, Failed),
+        ),
+        (
+            "a plugin with another key in its file ends before its line",
+            Evidence {
+                known: server(Flaw::KeyMismatch),
+                processes: vec![plugin(Some(Exit::Code(1)), "private key does not match")],
+                handshake: Some(no_line()),
+                ..Evidence::default()
+            },
+            (Tls, "tls.key-mismatch.of-server", DEDUCED, Failed),
+        ),
+        (
+            "a client with another key cannot begin",
+            Evidence { known: client(Flaw::KeyMismatch), client: Some(our_end("tls.setup")), ..Evidence::default() },
+            (Tls, "tls.key-mismatch.of-client", DEDUCED, Failed),
+        ),
+    ]
+}
+
 fn launch_rows() -> Vec<Row> {
     use Phase::Handshake;
     let with = |handshake: HandshakeReport, processes: Vec<ProcessReport>| Evidence {
@@ -590,7 +712,7 @@ fn rpc_rows() -> Vec<Row> {
 
 #[test]
 fn every_situation_has_its_name() {
-    let rows = [tls_rows(), launch_rows(), rpc_rows()].concat();
+    let rows = [tls_rows(), client_key_rows(), flaw_rows(), launch_rows(), rpc_rows()].concat();
     let mut wrong = Vec::new();
     for (what, evidence, expected) in &rows {
         let d = diagnose(evidence);

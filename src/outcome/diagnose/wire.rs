@@ -6,7 +6,7 @@
 //! without one; a client without an acceptable certificate sends an empty one; a server that can
 //! sign with nothing that the client offers sends `handshake_failure` instead of `ServerHello`.
 
-use super::{Finding, names};
+use super::{Finding, hints, names};
 use crate::axis::values::KeyType;
 use crate::outcome::evidence::{Evidence, Opening, Side, WireReport};
 use crate::outcome::records::{self, ClientFlight};
@@ -127,7 +127,7 @@ fn expects_tls(e: &Evidence) -> bool {
 
 /// A TLS handshake that did not come to its end.
 fn handshake(e: &Evidence, w: &WireReport) -> Option<Finding> {
-    if let Some(alert) = w.alerts.iter().find(|a| a.number != Some(0)) {
+    if let Some(alert) = w.alerts.iter().find(|a| a.number != Some(0) && !is_goodbye(w, a.from)) {
         return Some(match alert.number {
             Some(number) => plain_alert(e, w, alert.from, number),
             None => hidden_alert(e, w, alert.from),
@@ -161,6 +161,9 @@ fn handshake(e: &Evidence, w: &WireReport) -> Option<Finding> {
                     &server_key(e, w).map_or_else(String::new, |(k, from)| format!(", {} key {from}", names::key(k))),
                 );
                 text.push(')');
+                if let Some(found) = unable_to_sign(e, w, &text) {
+                    return Some(found);
+                }
                 let (suffix, more) = match mismatch(e, w) {
                     Some(more) => (".signature", format!(": {more}")),
                     None => ("", String::new()),
@@ -173,6 +176,11 @@ fn handshake(e: &Evidence, w: &WireReport) -> Option<Finding> {
             "the client {how} after its part of the handshake ({version}), which the server had not answered"
         ))),
         (Side::Server, Some(flight)) if flight != ClientFlight::NotAsked && !crashed(e, Side::Server) => {
+            if flight == ClientFlight::Empty
+                && let Some(found) = withheld(e, &format!("the server {how} without an alert"))
+            {
+                return Some(found);
+            }
             let text = format!("the server {how} without an alert right after {} ({version})", shown(e, w, flight));
             Some(rejected_by_server(flight, Certainty::Deduced, text))
         }
@@ -244,10 +252,17 @@ fn hidden_alert(e: &Evidence, w: &WireReport, from: Side) -> Finding {
                 None => rejected_by_client("", Certainty::Deduced, text),
             }
         }
+        (Side::Server, Some(ClientFlight::Empty)) if let Some(found) = withheld(e, "the server sent an alert") => found,
         (Side::Server, Some(flight)) if flight != ClientFlight::NotAsked => {
             let text = format!("the server sent an encrypted alert right after {} ({version})", shown(e, w, flight));
             rejected_by_server(flight, Certainty::Deduced, text)
         }
+        // Its certificate, and then an alert in the place of the signature that belongs to it.
+        (Side::Client, Some(ClientFlight::Shown)) if w.client_records.len() == 2 => no_signature(
+            e,
+            w,
+            &format!("the client sent its certificate, and an encrypted alert instead of its signature ({version})"),
+        ),
         (Side::Client, Some(_)) => {
             let text = format!(
                 "the client left after its part of the handshake ({version}), which the server had not answered"
@@ -267,6 +282,32 @@ fn hidden_alert(e: &Evidence, w: &WireReport, from: Side) -> Finding {
     }
 }
 
+/// A client that left right after the server's certificate did not accept it, or could not sign for
+/// its own: from outside both look the same, so here its words decide.
+fn unable_to_sign(e: &Evidence, w: &WireReport, seen: &str) -> Option<Finding> {
+    client_key(e, w)?;
+    (mismatch(e, w).is_none() && hints::of_client(e) == Some("tls.no-common.signature")).then(|| {
+        let found = no_signature(e, w, seen);
+        Finding { certainty: Certainty::Reported, text: format!("{}, it says", found.text), ..found }
+    })
+}
+
+/// The built-in client shows its certificate to every server that accepts its kind of signature.
+fn withheld(e: &Evidence, what: &str) -> Option<Finding> {
+    let key = e.known.client_key.filter(|_| e.client.as_ref().is_some_and(|c| c.cause.is_some()))?;
+    let text = format!(
+        "{what} right after the client had shown no certificate: none of the server's signature schemes fits its {} key",
+        names::key(key)
+    );
+    Some(Finding::new(Phase::Tls, "tls.no-common.signature", Certainty::Deduced, text))
+}
+
+fn no_signature(e: &Evidence, w: &WireReport, seen: &str) -> Finding {
+    let key = client_key(e, w).map_or_else(|| "the client's".to_owned(), |k| format!("the client's {}", names::key(k)));
+    let text = format!("{seen}: none of the server's signature schemes fits {key} key");
+    Finding::new(Phase::Tls, "tls.no-common.signature", Certainty::Deduced, text)
+}
+
 fn rejected_by_client(suffix: &str, certainty: Certainty, text: impl Into<String>) -> Finding {
     Finding::new(Phase::Tls, format!("tls.rejected.server-cert.by-client{suffix}"), certainty, text)
 }
@@ -274,6 +315,13 @@ fn rejected_by_client(suffix: &str, certainty: Certainty, text: impl Into<String
 fn rejected_by_server(flight: ClientFlight, certainty: Certainty, text: impl Into<String>) -> Finding {
     let suffix = if flight == ClientFlight::Empty { ".missing" } else { "" };
     Finding::new(Phase::Tls, format!("tls.rejected.client-cert.by-server{suffix}"), certainty, text)
+}
+
+/// A client that has done its part, and more, takes its leave of a server that has closed already:
+/// Go sends its `close_notify` then, which nobody outside can read.
+fn is_goodbye(w: &WireReport, from: Side) -> bool {
+    let gone = from == Side::Client && w.closed_by == Some(Side::Server);
+    gone && w.client_records.len() > 2 && matches!(flight(w), Some(ClientFlight::Shown | ClientFlight::Empty))
 }
 
 /// What an alert about a certificate says of it. `bad_certificate` and `certificate_unknown` are
@@ -304,10 +352,14 @@ fn flight(w: &WireReport) -> Option<ClientFlight> {
     }
 }
 
+/// The key of the client's certificate, as it was shown, announced or given to the client.
+fn client_key(e: &Evidence, w: &WireReport) -> Option<KeyType> {
+    let shown = w.client_cert.as_ref().and_then(|c| c.key);
+    shown.or_else(|| e.handshake.as_ref().and_then(|h| h.client_cert.as_ref()?.key)).or(e.known.client_key)
+}
+
 fn shown(e: &Evidence, w: &WireReport, flight: ClientFlight) -> String {
-    let key = w.client_cert.as_ref().and_then(|c| c.key);
-    let key = key.or_else(|| e.handshake.as_ref().and_then(|h| h.client_cert.as_ref()?.key)).or(e.known.client_key);
-    match (flight, key) {
+    match (flight, client_key(e, w)) {
         (ClientFlight::Shown, Some(key)) => format!("the client had shown its certificate ({} key)", names::key(key)),
         (ClientFlight::Shown, None) => "the client had shown its certificate".into(),
         (_, Some(key)) => {

@@ -25,7 +25,7 @@ use super::PeerError;
 use crate::axis::values::KeyType;
 use crate::transport::Fault;
 
-/// The key of an `AutoMTLS` certificate when none is asked for. go-plugin makes P-521 keys, which
+/// The key of a certificate that is made where none is asked for. go-plugin makes P-521 keys, which
 /// `BoringSSL` (grpcio) cannot verify; the built-in peer makes one that everybody can.
 pub const DEFAULT_KEY: KeyType = KeyType::P256;
 

@@ -1,6 +1,7 @@
 //! The client and server roles over a driver's link: requests of the peer traits become messages
 //! of the contract. Dropping a future cancels what it asked for.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::link::Slot;
+use super::link::{Link, Slot};
 use super::message::{
     Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
     encode, metadata_in, metadata_out,
@@ -18,8 +19,8 @@ use crate::axis::values::{Group, TlsMode};
 use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
 use crate::peer::{
-    CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served,
-    Server, ServerSaw, Stream, Target, TlsSpec,
+    Account, CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest,
+    Served, Server, ServerSaw, Stream, Target, TlsSpec,
 };
 
 /// Sends a cancel unless it was disarmed: for futures that are dropped halfway.
@@ -207,8 +208,14 @@ impl Client for Driver {
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
-            let reply =
-                self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within)).await?;
+            // Kept until the end of this future, or of the connection that it becomes.
+            let mut observed = Observed { link: &running.link, id: &id, keep: false };
+            let reply = tokio::select! {
+                reply = self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within)) => reply?,
+                never = pass_on(&running.link, &id, &request.account) => match never {},
+            };
+            observed.keep = matches!(reply, Reply::Launched { .. });
+            drop(observed);
             match reply {
                 Reply::Launched { tls, .. } => Ok(Box::new(DriverConnection {
                     driver: self.clone(),
@@ -222,6 +229,39 @@ impl Client for Driver {
                 other => Err(self.unexpected("launch", &other)),
             }
         })
+    }
+}
+
+/// What a driver observes of a launch while it is under way.
+struct Observed<'a> {
+    link: &'a Link,
+    id: &'a str,
+    /// The connection goes on with it.
+    keep: bool,
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.link.forget_observed(self.id);
+        }
+    }
+}
+
+/// Tells every new reason for which a host's channel is not ready.
+async fn pass_on(link: &Link, id: &str, account: &Account) -> Infallible {
+    let mut changed = link.observed_changed();
+    loop {
+        changed.borrow_and_update();
+        let seen = link.observed(id);
+        let newest = seen.iter().rev().find(|line| line["what"] == "channel-failure");
+        if let Some(error) = newest.and_then(|line| line["error"].as_str()) {
+            let error = error.to_owned();
+            account.tell(Reported { phase: None, error, native: None, status: None, cause: None });
+        }
+        if changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -284,6 +284,30 @@ shape! {
 }
 
 shape! {
+    /// How the certificate that is made for a side differs from a right one.
+    Mistakes is "the mistakes of a certificate" {
+        /// `other`: issued by an authority that the other side does not trust.
+        issuer: Option<Text>,
+        /// It has expired.
+        expired: Option<bool>,
+        /// The only names that it is for.
+        names: Option<Vec<Text>>,
+        /// The key file holds another key, of this type.
+        key_file: Option<Text>,
+    }
+}
+
+shape! {
+    /// Certificates that are made wrong on purpose, by side.
+    MakeTls is "certificates to make" {
+        /// The server's.
+        server: Option<Mistakes>,
+        /// The client's.
+        client: Option<Mistakes>,
+    }
+}
+
+shape! {
     /// A `tls` value with its own certificates.
     TlsValue is "a tls value" {
         /// `server` or `mutual`.
@@ -294,6 +318,8 @@ shape! {
         cert: Option<Text>,
         /// PEM file: its private key.
         key: Option<Text>,
+        /// Certificates with mistakes in them, in place of files.
+        make: Option<MakeTls>,
     }
 }
 
