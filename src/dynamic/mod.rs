@@ -26,7 +26,8 @@ pub use decode::shorten;
 pub use diff::Diff;
 
 /// Files that soupscen brings along, by the name under which they can be imported.
-const SHIPPED: &[(&str, &str)] = &[("kv.proto", include_str!("../../proto/kv.proto"))];
+const SHIPPED: &[(&str, &str)] =
+    &[("kv.proto", include_str!("../../proto/kv.proto")), ("stock.proto", include_str!("../../proto/stock.proto"))];
 
 /// What went wrong with descriptors or messages.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

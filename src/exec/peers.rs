@@ -16,7 +16,7 @@ use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
-use crate::peer::builtin::{BuiltinClient, BuiltinServer};
+use crate::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
 use crate::peer::driver::Driver;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
@@ -471,7 +471,8 @@ fn render(
 /// This program as a plugin server.
 fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<String>, PeerError> {
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
-    let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), "kv".into()];
+    let served = if request.service == STOCK_SERVICE { "stock" } else { "kv" };
+    let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), served.into()];
     let value = |path: &str| {
         let path: Vec<_> = path.split('.').collect();
         let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
