@@ -99,6 +99,10 @@ struct Outcome {
     value: Option<Value>,
     /// The (only or last) message.
     message: Option<Value>,
+    /// All messages of a call.
+    messages: Option<Value>,
+    /// Rich details of the status.
+    details: Option<Value>,
     status: Option<GrpcStatus>,
     headers: Map<String, Value>,
     trailers: Map<String, Value>,
@@ -159,6 +163,13 @@ impl Runner<'_> {
         record.status.clone_from(&outcome.status);
         let failed_from = transcript.checks.len();
         let result = self.judge(step, outcome, transcript);
+        if let Err(Stop::Failed(failure)) = &result
+            && failure.timed_out
+        {
+            // Time is an expectation like any other: what did not come in it has a name.
+            let late = Err(failure.reported.error.clone());
+            transcript.check(format!("{}.in-time", step.id), late, || self.scene.sources.place(step.span));
+        }
         record.failed_checks = transcript.checks[failed_from..].iter().filter(|c| !c.held).cloned().collect();
         if result.is_err() {
             transcript.status.clone_from(&record.status);
@@ -221,6 +232,7 @@ impl Runner<'_> {
             let expected = renderer.value(expected).map_err(|e| Stop::Script(e.to_string()))?;
             Ok(match actual {
                 Some(actual) => expect::compare(&expected, actual).map_err(|diff| diff.to_string()),
+                None if expected.is_null() => Ok(()),
                 None => Err(format!("expected {expected}\n  actual nothing")),
             })
         };
@@ -468,15 +480,16 @@ fn received(method: &dynamic::Method, result: CallResult) -> Result<Outcome, Sto
             cause: None,
         }),
     });
-    let message = match result.receive.last() {
-        Some(bytes) => Some(decode(method, bytes)?),
-        None => None,
-    };
+    let messages = result.receive.iter().map(|bytes| decode(method, bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut trailers = result.trailers;
+    let details = trailers.iter().position(|(name, _)| name == dynamic::DETAILS).map(|at| trailers.remove(at).1);
     Ok(Outcome {
-        message,
+        message: messages.last().cloned(),
+        messages: Some(Value::Array(messages)),
+        details: details.map(|bytes| method.details(&bytes)),
         status: Some(result.status),
         headers: metadata(&result.headers),
-        trailers: metadata(&result.trailers),
+        trailers: metadata(&trailers),
         failure,
         ..Outcome::default()
     })
@@ -506,6 +519,8 @@ fn document(outcome: &Outcome) -> Value {
     };
     put("value", outcome.value.clone());
     put("message", outcome.message.clone());
+    put("messages", outcome.messages.clone());
+    put("details", outcome.details.clone());
     put("code", outcome.status.as_ref().map(|s| s.code.clone().into()));
     put("status_text", outcome.status.as_ref().map(|s| s.text.clone().into()));
     put("metadata", Some(outcome.headers.clone().into()));

@@ -251,6 +251,7 @@ fn every_part_of_a_match_must_hold() {
         text: Some("(?i)ssl_error".into()),
         alert: Some(42),
         exit: Some(Exit::Code(7)),
+        ..Match::default()
     };
     let attempts = [in_tls(Ending::Failed)];
     let judged = |matches: Match| of(&rule(Some(Phase::Tls), matches, false), &attempts);
