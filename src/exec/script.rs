@@ -155,6 +155,11 @@ impl Runner<'_> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stop) => {
+                if let Stop::Check(text) = &stop {
+                    let id = format!("{}.message", step.id);
+                    transcript.check(id, Err(text.clone()), || self.scene.sources.place(step.span));
+                    record.failed_checks = transcript.checks.last().cloned().into_iter().collect();
+                }
                 transcript.ops.push(record);
                 return Err(stop);
             }

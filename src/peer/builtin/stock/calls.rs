@@ -172,40 +172,44 @@ where
         request.extensions_mut().insert(guard.call.clone());
         let left = deadline(request.headers());
         let echo = Echo { headers: echo(request.headers(), wrong), left, wrong };
-        let deadline = left.map(|left| Instant::now() + left);
+        let deadline = left.filter(|_| !wrong.is(Mistake::WorkGoesOn)).map(|left| Instant::now() + left);
         let answer = self.inner.call(request);
-        if wrong.is(Mistake::WorkGoesOn) {
-            // Until it is done, whoever has gone meanwhile.
-            return Box::pin(async move {
-                let task = tokio::spawn(async move {
-                    let answer = answer.await;
-                    guard.answer();
-                    answer
-                });
-                Ok(task.await.map_or_else(|_| Status::internal("the call failed").into_http(), |Ok(answer)| answer))
-            });
-        }
-        Box::pin(async move {
+        let work = async move {
             let answered = match deadline {
                 Some(deadline) => timeout_at(deadline, answer).await,
                 None => Ok(answer.await),
             };
-            let (mut head, body) = match answered {
-                Ok(Ok(answer)) => answer.into_parts(),
-                Err(_) => return Ok(expired().into_http()),
-            };
-            if head.headers.contains_key("grpc-status") {
-                // Nothing but trailers.
-                guard.answer();
-                echo.add_to_trailers(&mut head.headers, true);
-                return Ok(http::Response::from_parts(head, body));
+            match answered {
+                Ok(Ok(answer)) => completed(answer, echo, deadline, guard),
+                Err(_) => expired().into_http(),
             }
-            echo.add_to_headers(&mut head.headers);
-            let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-            let body = Body::new(Answer { inner: body, echo, deadline, guard: Some(guard) });
-            Ok(http::Response::from_parts(head, body))
-        })
+        };
+        if wrong.is(Mistake::WorkGoesOn) {
+            // Until it is done, whoever has gone meanwhile.
+            let work = tokio::spawn(work);
+            return Box::pin(async { Ok(work.await.unwrap_or_else(|_| Status::internal("lost").into_http())) });
+        }
+        Box::pin(async { Ok(work.await) })
     }
+}
+
+/// An answer with what goes around it.
+fn completed(
+    answer: http::Response<Body>,
+    echo: Echo,
+    deadline: Option<Instant>,
+    guard: Guard,
+) -> http::Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    if head.headers.contains_key("grpc-status") {
+        // Nothing but trailers.
+        guard.answer();
+        echo.add_to_trailers(&mut head.headers, true);
+        return http::Response::from_parts(head, body);
+    }
+    echo.add_to_headers(&mut head.headers);
+    let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+    http::Response::from_parts(head, Body::new(Answer { inner: body, echo, deadline, guard: Some(guard) }))
 }
 
 fn expired() -> Status {
