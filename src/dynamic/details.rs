@@ -41,3 +41,27 @@ impl Method {
         Value::Object(fields)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_read_where_their_type_is_known() {
+        let method = crate::dynamic::Service::compile("soup.stock.v1.Stock", &[], &[]).unwrap().method("Get").unwrap();
+        let any = |name: &str, value: &[u8]| Any { type_url: format!("example.org/{name}"), value: value.to_vec() };
+        let details = vec![
+            any("soup.stock.v1.Note", b"\x0a\x01a"),
+            any("x.Unknown", b"\xff"),
+            any("soup.stock.v1.Note", b"\xff"),
+        ];
+        let bytes = Status { code: 5, message: "gone".into(), details }.encode_to_vec();
+        let expected = json!({ "code": 5, "message": "gone", "details": [
+            { "text": "a", "@type": "soup.stock.v1.Note" },
+            { "value": { "$base64": "/w==" }, "@type": "x.Unknown" },
+            { "value": { "$base64": "/w==" }, "@type": "soup.stock.v1.Note" },
+        ] });
+        assert_eq!(method.details(&bytes), expected);
+        assert_eq!(method.details(b"\xff\xff"), json!({ "$base64": "//8=" }));
+    }
+}

@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::limits::BROKEN;
+use super::limits::{BROKEN, KEY};
 use super::mistake::{Mistake, Wrong};
 
 /// Metadata with this beginning comes back.
@@ -115,8 +115,10 @@ impl Call {
         request.extensions().get().cloned().unwrap_or_else(nobody)
     }
 
-    /// From here on it is counted, under this key or pattern.
+    /// From here on it is counted, under this key or pattern; one that is too long is not kept whole.
     pub(super) fn is_about(&self, key: &str) {
+        let end = (0..=key.len().min(KEY)).rev().find(|end| key.is_char_boundary(*end));
+        let key = key.get(..end.unwrap_or(0)).unwrap_or_default();
         self.calls.lock().open.insert(self.id, key.to_owned());
     }
 }

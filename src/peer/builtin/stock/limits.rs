@@ -9,8 +9,10 @@ use super::mistake::{Mistake, Wrong};
 pub(super) const KEY: usize = 512;
 /// A value, in bytes.
 pub(super) const VALUE: usize = 1 << 20;
-/// All keys and values of a server together, in bytes.
+/// All keys and values of a server together, in bytes; each key counts [`ENTRY`] more.
 pub(super) const STORE: usize = 256 << 20;
+/// What a key counts beside its bytes and its value's.
+pub(super) const ENTRY: usize = 64;
 /// What waits for one reader, in bytes; an event counts as its key, value and padding, and [`EVENT`].
 pub(super) const WAITING: usize = 4 << 20;
 /// What an event counts beside its bytes.

@@ -158,16 +158,13 @@ impl StockService {
         let counted = revision.is_some()
             || self.wrong.is(Mistake::RefusedAreCounted)
             || (fits && delete && self.wrong.is(Mistake::AbsentDeletesCount));
+        summary.revision = revision.unwrap_or(summary.revision);
         if counted {
             *if delete { &mut summary.deletes } else { &mut summary.puts } += 1;
-        }
-        match revision {
-            Some(revision) => summary.revision = revision,
-            None if counted && !self.wrong.is(Mistake::RefusedAreCounted) => {}
-            None if summary.refused.len() == limits::REFUSED => {
-                return Err(Status::resource_exhausted(format!("more than {} items are refused", limits::REFUSED)));
-            }
-            None => summary.refused.push(position + u32::from(self.wrong.is(Mistake::RefusedFromOne))),
+        } else if summary.refused.len() == limits::REFUSED {
+            return Err(Status::resource_exhausted(format!("more than {} items are refused", limits::REFUSED)));
+        } else {
+            summary.refused.push(position + u32::from(self.wrong.is(Mistake::RefusedFromOne)));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::super::proto::stock::WatchEvent;
 use super::super::proto::stock::watch_event::Kind;
-use super::limits::STORE;
+use super::limits::{ENTRY, STORE};
 use super::mistake::{Mistake, Wrong};
 use super::monitor::{Pattern, Waiting};
 
@@ -23,7 +23,7 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
-    /// Of keys and values.
+    /// Of keys and values, and [`ENTRY`] for each.
     bytes: usize,
     revision: u64,
     readers: Vec<(Pattern, Weak<Waiting>)>,
@@ -109,6 +109,10 @@ impl Store {
     }
 }
 
+fn cost(key: &str, value: &Bytes) -> usize {
+    key.len() + value.len() + ENTRY
+}
+
 impl State {
     fn put(&mut self, key: &str, value: Bytes, wrong: Wrong) -> Result<u64, Status> {
         let value = match wrong.0 {
@@ -121,8 +125,8 @@ impl State {
         {
             return Ok(old.revision);
         }
-        let before = old.map_or(0, |old| key.len() + old.value.len());
-        let bytes = self.bytes - before + key.len() + value.len();
+        let before = old.map_or(0, |old| cost(key, &old.value));
+        let bytes = self.bytes - before + cost(key, &value);
         if bytes > STORE {
             return Err(Status::resource_exhausted(format!(
                 "the store would have {bytes} bytes, its limit is {STORE}"
@@ -142,7 +146,7 @@ impl State {
 
     fn delete(&mut self, key: &str, wrong: Wrong) -> Option<u64> {
         let entry = self.entries.remove(key)?;
-        self.bytes -= key.len() + entry.value.len();
+        self.bytes -= cost(key, &entry.value);
         if wrong.is(Mistake::DeletesHaveNoRevision) {
             self.tell(Kind::Delete, key, Bytes::new(), self.revision, wrong);
             return Some(self.revision);
