@@ -101,6 +101,7 @@ impl Up {
             transport: Transport::Unix,
             tls: TlsSpec::none(),
             folder: folder.path().into(),
+            storage: folder.path().into(),
             within: WITHIN,
         };
         Self { served: BuiltinServer::new().serve(request).await.unwrap(), _folder: folder }

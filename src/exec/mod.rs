@@ -3,12 +3,14 @@
 //!
 //! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
-//! lane · `script` runs operations over it · `peers` prepares peers · `tls` makes certificates ·
+//! lane · `ground` is what a script stands on, `script` runs its operations there · `peers` prepares peers · `tls` makes certificates ·
 //! `context` is what the cases of a run have in common.
 
+mod answer;
 mod case;
 mod context;
 mod dispatcher;
+mod ground;
 mod lane;
 mod peers;
 mod pool;
@@ -17,6 +19,7 @@ mod script;
 mod senses;
 mod settings;
 mod tls;
+mod transcript;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::broken::Defect;
+use super::client::MESSAGE_LIMIT;
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
 use super::log::Log;
@@ -124,7 +125,7 @@ enum Own {
 impl Own {
     fn new(content: Content) -> Self {
         match content {
-            Content::Kv { store, echo } => Self::Kv(KvServer::new(KvService { store, echo })),
+            Content::Kv { store, echo } => Self::Kv(kv(KvService { store, echo })),
             Content::Stock(app) => Self::Stock(app),
         }
     }
@@ -161,6 +162,12 @@ impl App {
             .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
         Self { own, rest: rest.prepare() }
     }
+}
+
+/// tonic takes messages up to 4 MiB unless told otherwise; that is a limit of its users, and not what
+/// other peers are held against.
+fn kv(service: KvService) -> KvServer<KvService> {
+    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT)
 }
 
 fn common(serving: Vec<&'static str>) -> Routes {
