@@ -92,7 +92,7 @@ impl Stock for StockService {
         let asked = Asked::read(ask, self.wrong)?;
         asked.delay().await;
         let pattern = Pattern::read(&pattern, self.wrong)?;
-        Ok(Response::new(monitor::events(&self.store, pattern, snapshot, asked, self.wrong)))
+        Ok(Response::new(monitor::events(&self.store, &pattern, snapshot, asked, self.wrong)))
     }
 
     async fn batch(&self, request: Request<Streaming<BatchItem>>) -> Result<Response<BatchSummary>, Status> {

@@ -115,22 +115,26 @@ impl Waiting {
 /// The events of one call.
 pub(super) fn events(
     store: &Store,
-    pattern: Pattern,
+    pattern: &Pattern,
     snapshot: bool,
     asked: Asked,
     wrong: Wrong,
 ) -> BoxStream<'static, Result<WatchEvent, Status>> {
     let padding = asked.padding_length();
     let waiting = Arc::new(Waiting { queue: Mutex::default(), grown: Notify::new(), padding, wrong });
-    let (mut first, revision) = store.watch(&pattern, &waiting);
+    let (mut first, revision) = store.watch(pattern, &waiting);
     if !snapshot && !wrong.is(Mistake::SnapshotUnasked) {
         first.clear();
     }
     if wrong.is(Mistake::SnapshotUnmarked) {
-        first.iter_mut().for_each(|event| event.kind = Kind::Put.into());
+        for event in &mut first {
+            event.kind = Kind::Put.into();
+        }
     }
     if wrong.is(Mistake::SnapshotAtReadyRevision) {
-        first.iter_mut().for_each(|event| event.revision = revision);
+        for event in &mut first {
+            event.revision = revision;
+        }
     }
     let ready = WatchEvent { kind: Kind::Ready.into(), revision, ..WatchEvent::default() };
     if snapshot || !wrong.is(Mistake::ReadyOnlyAfterSnapshot) {

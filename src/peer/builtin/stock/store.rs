@@ -140,7 +140,7 @@ impl State {
         };
         self.revision = self.revision.max(revision);
         self.entries.insert(key.to_owned(), Entry { value: value.clone(), revision });
-        self.tell(Kind::Put, key, value, revision, wrong);
+        self.tell(Kind::Put, key, &value, revision, wrong);
         Ok(revision)
     }
 
@@ -148,20 +148,20 @@ impl State {
         let entry = self.entries.remove(key)?;
         self.bytes -= cost(key, &entry.value);
         if wrong.is(Mistake::DeletesHaveNoRevision) {
-            self.tell(Kind::Delete, key, Bytes::new(), self.revision, wrong);
+            self.tell(Kind::Delete, key, &Bytes::new(), self.revision, wrong);
             return Some(self.revision);
         }
         self.revision += 1;
         match wrong.0 {
             Some(Mistake::DeletesSilent) => {}
-            Some(Mistake::DeleteIsEmptyPut) => self.tell(Kind::Put, key, Bytes::new(), self.revision, wrong),
-            Some(Mistake::DeleteKeepsValue) => self.tell(Kind::Delete, key, entry.value, self.revision, wrong),
-            _ => self.tell(Kind::Delete, key, Bytes::new(), self.revision, wrong),
+            Some(Mistake::DeleteIsEmptyPut) => self.tell(Kind::Put, key, &Bytes::new(), self.revision, wrong),
+            Some(Mistake::DeleteKeepsValue) => self.tell(Kind::Delete, key, &entry.value, self.revision, wrong),
+            _ => self.tell(Kind::Delete, key, &Bytes::new(), self.revision, wrong),
         }
         Some(self.revision)
     }
 
-    fn tell(&mut self, kind: Kind, key: &str, value: Bytes, revision: u64, wrong: Wrong) {
+    fn tell(&mut self, kind: Kind, key: &str, value: &Bytes, revision: u64, wrong: Wrong) {
         let revision = revision - u64::from(wrong.is(Mistake::EventsOneBehind));
         self.readers.retain(|(pattern, waiting)| {
             let Some(waiting) = waiting.upgrade() else { return false };
