@@ -46,7 +46,7 @@ fn all_pass(results: &Results, count: usize) {
 fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
     let (_place, results) = play(
         "launch: [direct, plugin], tls: [none, mutual], transport: [tcp, unix]",
-        r#"scripts:
+        r"scripts:
   kept:
     ops:
       - put: { key: a, value: before }
@@ -57,7 +57,7 @@ fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
         expect: { value: before }
       - server: restart
       - { id: again, get: { key: a }, expect: { value: before } }
-"#,
+",
     );
     all_pass(&results, 8);
 }
@@ -119,7 +119,7 @@ fn two_keys_on_one_folder_share_values_and_each_is_held_to_what_it_asked() {
 fn branches_all_run_and_the_failing_one_is_named() {
     let (_place, results) = play(
         "launch: [direct]",
-        r#"scripts:
+        r"scripts:
   fails:
     ops:
       - parallel:
@@ -128,7 +128,7 @@ fn branches_all_run_and_the_failing_one_is_named() {
               expect: { value: other }
           - - put: { key: b, value: b }
             - repeat: { times: 40, ops: [{ get: { key: b }, expect: { value: b } }] }
-"#,
+",
     );
     let cases = cases(&results);
     let seen = last(&cases[0]);

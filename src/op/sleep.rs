@@ -36,9 +36,6 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let time = time?;
     let pause = reader.sink.duration(time, "`for`");
     let reason = reader.sink.text(reason?, "`reason`")?;
-    if reason.value.trim().is_empty() {
-        reader.sink.error("empty", reason.span, "`reason` says nothing", "empty", help);
-    }
     let pause = pause?;
     if pause > MAX {
         let message = format!("`sleep` is for at most {} s", MAX.as_secs());

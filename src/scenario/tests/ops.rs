@@ -103,7 +103,7 @@ fn servers_and_connections() {
 #[test]
 fn a_sleep_says_why() {
     bad("      - sleep: { for: 50ms }\n", "missing-key", "{ for: 50ms }", "nothing else to wait for");
-    bad("      - sleep: { for: 50ms, reason: \" \" }\n", "empty", "\" \"", "nothing else to wait for");
+    bad("      - sleep: { for: 50ms, reason: \" \" }\n", "empty", "\" \"", "-");
     bad("      - sleep: { for: 2m, reason: because }\n", "out-of-range", "2m", "wait for what happens");
     bad("      - sleep: { for: 50, reason: because }\n", "bad-duration", "50", "did you mean `50s`");
 }
