@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// Everything the built-in peers serve, relative to `proto/`.
 const FILES: &[&str] = &[
     "kv.proto",
+    "stock.proto",
     "plugin/grpc_broker.proto",
     "plugin/grpc_controller.proto",
     "plugin/grpc_stdio.proto",

@@ -1,4 +1,4 @@
-//! `soupscen serve kv`: the built-in server as a program. Flags and environment become
+//! `soupscen serve kv` and `serve stock`: the built-in server as a program. Flags and environment become
 //! [`ServeSettings`](crate::peer::builtin::plugin::ServeSettings); the work is there.
 
 use std::io::Write as _;
@@ -14,7 +14,8 @@ use crate::handshake::{Cookie, PluginEnv};
 use crate::peer::Target;
 use crate::peer::builtin::broken::{self, Defect};
 use crate::peer::builtin::log::{Level, Log};
-use crate::peer::builtin::plugin::{Ended, PluginError, ServeSettings, run_direct, run_plugin};
+use crate::peer::builtin::plugin::{Ended, PluginError, ServeSettings, Serves, run_direct, run_plugin};
+use crate::peer::builtin::stock::mistake::{self, Mistake};
 use crate::pki::{Authority, Role};
 
 /// Serve a service with the built-in peer, directly or as a go-plugin server.
@@ -34,14 +35,49 @@ pub enum Service {
     /// prints the handshake line, does `AutoMTLS` when `PLUGIN_CLIENT_CERT` is set, and ends when its
     /// host asks. Otherwise it serves at --address.
     Kv(KvArgs),
+    /// The service `soup.stock.v1.Stock` of docs/stock.md, with every kind of call.
+    ///
+    /// Launched and served as `serve kv` is; it keeps everything in memory.
+    Stock(StockArgs),
 }
 
 /// Flags of `serve kv`.
 #[derive(Debug, Args)]
 pub struct KvArgs {
+    /// How and where.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Keep values in this folder instead of in memory.
+    #[arg(long, value_name = "FOLDER", env = "KV_STORAGE_DIR")]
+    pub storage: Option<PathBuf>,
+    /// Be wrong on purpose.
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = defect)]
+    pub as_broken: Option<Defect>,
+    /// How late the line of `--as-broken late-line` comes, in milliseconds.
+    #[arg(long, value_name = "MS", hide = true)]
+    pub late: Option<u64>,
+}
+
+/// Flags of `serve stock`.
+#[derive(Debug, Args)]
+pub struct StockArgs {
+    /// How and where.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Make a mistake.
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = mistake)]
+    pub as_broken: Option<Mistake>,
+}
+
+/// Flags that every service has.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
     /// Where to listen: HOST:PORT (port 0: any) or unix:PATH.
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<Target>,
+    /// Short for --address 127.0.0.1:PORT.
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["address", "transport"])]
+    pub port: Option<u16>,
     /// Socket family of a plugin: unix (as Go's plugins) or tcp.
     #[arg(long, value_name = "FAMILY", value_parser = transport, conflicts_with = "address")]
     pub transport: Option<Transport>,
@@ -52,9 +88,6 @@ pub struct KvArgs {
     /// and client certificates of --key-type.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cert", "ca"], requires = "tls")]
     pub make_certs: Option<PathBuf>,
-    /// Keep values in this folder instead of in memory.
-    #[arg(long, value_name = "FOLDER", env = "KV_STORAGE_DIR")]
-    pub storage: Option<PathBuf>,
     /// Lowest TCP port of a plugin.
     #[arg(long, value_name = "PORT", requires = "max_port")]
     pub min_port: Option<u16>,
@@ -64,12 +97,6 @@ pub struct KvArgs {
     /// Application protocol version of a plugin; may be given more than once.
     #[arg(long = "protocol-version", value_name = "N", default_values_t = [1])]
     pub protocol_versions: Vec<u32>,
-    /// Be wrong on purpose.
-    #[arg(long, value_name = "SWITCH", hide = true, value_parser = defect)]
-    pub as_broken: Option<Defect>,
-    /// How late the line of `--as-broken late-line` comes, in milliseconds.
-    #[arg(long, value_name = "MS", hide = true)]
-    pub late: Option<u64>,
 }
 
 fn transport(text: &str) -> Result<Transport, String> {
@@ -78,6 +105,10 @@ fn transport(text: &str) -> Result<Transport, String> {
 
 fn defect(text: &str) -> Result<Defect, String> {
     Defect::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", broken::help()))
+}
+
+fn mistake(text: &str) -> Result<Mistake, String> {
+    Mistake::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", mistake::help()))
 }
 
 /// Serves until ended. Exit statuses: 0 ended in order, 1 it could not serve or its cookie is wrong,
@@ -93,25 +124,26 @@ pub fn main(args: ServeArgs) -> ExitCode {
 
 /// The same within a runtime.
 pub async fn main_async(args: ServeArgs) -> ExitCode {
-    let Service::Kv(args) = args.service;
     let lookup = |name: &str| std::env::var(name).ok();
     let cookie = Cookie::basic();
     let level = lookup("LOG_LEVEL").filter(|name| !name.is_empty());
     let log = Log::new(level.as_deref().and_then(Level::from_name).unwrap_or(Level::Warn));
+    let service = args.service;
     let launched = lookup(&cookie.key).is_some() || PluginEnv::suggests_launch(&lookup);
-    let result = match (launched, args.address.clone()) {
+    let result = match (launched, service.listen().at()) {
         (true, _) => match PluginEnv::read(&cookie, &lookup) {
-            Ok(env) => as_plugin(&args, env, log, &lookup).await,
+            Ok(env) => as_plugin(&service, env, log, &lookup).await,
             Err(problem) => return fail(1, &problem.to_string()),
         },
-        (false, Some(address)) => as_server(&args, address, log).await,
+        (false, Some(address)) => as_server(&service, address, log).await,
         (false, None) => {
-            return fail(
-                2,
+            let name = service.name();
+            let text = format!(
                 "nothing says how to serve: no --address is given and no go-plugin host has set its cookie\n\
-                 for a server to dial: soupscen serve kv --address 127.0.0.1:0\n\
-                 to see a plugin's line:  BASIC_PLUGIN=hello soupscen serve kv",
+                 for a server to dial: soupscen serve {name} --address 127.0.0.1:0\n\
+                 to see a plugin's line:  BASIC_PLUGIN=hello soupscen serve {name}"
             );
+            return fail(2, &text);
         }
     };
     match result {
@@ -121,19 +153,43 @@ pub async fn main_async(args: ServeArgs) -> ExitCode {
     }
 }
 
+impl Service {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Kv(_) => "kv",
+            Self::Stock(_) => "stock",
+        }
+    }
+
+    const fn listen(&self) -> &ListenArgs {
+        match self {
+            Self::Kv(args) => &args.listen,
+            Self::Stock(args) => &args.listen,
+        }
+    }
+}
+
+impl ListenArgs {
+    fn at(&self) -> Option<Target> {
+        let port = self.port.map(|port| Target::Tcp((std::net::Ipv4Addr::LOCALHOST, port).into()));
+        self.address.clone().or(port)
+    }
+}
+
 async fn as_plugin(
-    args: &KvArgs,
+    service: &Service,
     env: PluginEnv,
     log: Log,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Ended, PluginError> {
-    let mut settings = settings(args, log)?;
+    let mut settings = settings(service, log)?;
     settings.echo = lookup("KV_ECHO").as_deref() == Some("1");
     run_plugin(settings, env).await
 }
 
-async fn as_server(args: &KvArgs, address: Target, log: Log) -> Result<Ended, PluginError> {
-    let mut settings = settings(args, log)?;
+async fn as_server(service: &Service, address: Target, log: Log) -> Result<Ended, PluginError> {
+    let mut settings = settings(service, log)?;
+    let args = service.listen();
     if let Some(folder) = &args.make_certs {
         let authority = Authority::new(Some(folder))?;
         let key = args.tls.key_type.unwrap_or(KeyType::P256);
@@ -144,20 +200,31 @@ async fn as_server(args: &KvArgs, address: Target, log: Log) -> Result<Ended, Pl
     run_direct(settings, address).await
 }
 
-fn settings(args: &KvArgs, log: Log) -> Result<ServeSettings, PluginError> {
-    Ok(ServeSettings {
+fn settings(service: &Service, log: Log) -> Result<ServeSettings, PluginError> {
+    let args = service.listen();
+    let settings = ServeSettings {
+        serves: Serves::Kv,
         transport: args.transport,
-        address: args.address.clone(),
+        address: args.at(),
         mode: args.tls.tls,
         tls: args.tls.load(TlsMode::None)?,
         key: args.tls.key_type,
-        storage: args.storage.clone(),
+        storage: None,
         ports: args.min_port.zip(args.max_port),
         versions: args.protocol_versions.clone(),
         echo: false,
-        broken: args.as_broken,
-        late: args.late.map(Duration::from_millis),
+        broken: None,
+        late: None,
         log,
+    };
+    Ok(match service {
+        Service::Kv(own) => ServeSettings {
+            storage: own.storage.clone(),
+            broken: own.as_broken,
+            late: own.late.map(Duration::from_millis),
+            ..settings
+        },
+        Service::Stock(own) => ServeSettings { serves: Serves::Stock(own.as_broken), ..settings },
     })
 }
 

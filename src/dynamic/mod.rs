@@ -6,6 +6,7 @@
 //! accepted too), enums by name, `bytes` as text, or as `{"$base64": "…"}` where they are no UTF-8.
 
 mod decode;
+mod details;
 mod diff;
 mod encode;
 pub mod expect;
@@ -23,10 +24,12 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDes
 use serde_json::Value;
 
 pub use decode::shorten;
+pub use details::DETAILS;
 pub use diff::Diff;
 
 /// Files that soupscen brings along, by the name under which they can be imported.
-const SHIPPED: &[(&str, &str)] = &[("kv.proto", include_str!("../../proto/kv.proto"))];
+const SHIPPED: &[(&str, &str)] =
+    &[("kv.proto", include_str!("../../proto/kv.proto")), ("stock.proto", include_str!("../../proto/stock.proto"))];
 
 /// What went wrong with descriptors or messages.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -54,6 +54,10 @@ pub(super) struct Outcome {
     pub(super) value: Option<Value>,
     /// The (only or last) message.
     pub(super) message: Option<Value>,
+    /// Those before it.
+    pub(super) earlier: Vec<Value>,
+    /// Rich details of the status.
+    pub(super) details: Option<Value>,
     pub(super) status: Option<GrpcStatus>,
     pub(super) headers: Map<String, Value>,
     pub(super) trailers: Map<String, Value>,
@@ -122,15 +126,16 @@ pub(super) fn received(method: &dynamic::Method, result: CallResult) -> Result<O
             cause: None,
         }),
     });
-    let message = match result.receive.last() {
-        Some(bytes) => Some(decode(method, bytes)?),
-        None => None,
-    };
+    let mut messages = result.receive.iter().map(|bytes| decode(method, bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut trailers = result.trailers;
+    let details = trailers.iter().position(|(name, _)| name == dynamic::DETAILS).map(|at| trailers.remove(at).1);
     Ok(Outcome {
-        message,
+        message: messages.pop(),
+        earlier: messages,
+        details: details.map(|bytes| method.details(&bytes)),
         status: Some(result.status),
         headers: metadata(&result.headers),
-        trailers: metadata(&result.trailers),
+        trailers: metadata(&trailers),
         failure,
         ..Outcome::default()
     })
@@ -160,6 +165,8 @@ pub(super) fn document(outcome: &Outcome) -> Value {
     };
     put("value", outcome.value.clone());
     put("message", outcome.message.clone());
+    put("messages", Some(outcome.earlier.iter().chain(&outcome.message).cloned().collect()));
+    put("details", outcome.details.clone());
     put("code", outcome.status.as_ref().map(|s| s.code.clone().into()));
     put("status_text", outcome.status.as_ref().map(|s| s.text.clone().into()));
     put("metadata", Some(outcome.headers.clone().into()));

@@ -17,7 +17,7 @@ use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
-use crate::peer::builtin::{BuiltinClient, BuiltinServer};
+use crate::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
 use crate::peer::driver::Driver;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
@@ -329,7 +329,9 @@ impl Peers {
                     .iter()
                     .map(|arg| renderer.text(arg).map_err(|e| cannot(&e.to_string())))
                     .collect::<Result<Vec<_>, _>>()?;
-                (builtin_plugin(request, args)?, Vec::new())
+                let service = self.plan.scenario().services.get(request.service);
+                let stock = service.is_some_and(|service| service.service == STOCK_SERVICE);
+                (builtin_plugin(request, if stock { "stock" } else { "kv" }, args)?, Vec::new())
             }
         };
         if !env.iter().any(|(key, _)| key == "KV_STORAGE_DIR") {
@@ -501,9 +503,9 @@ fn render(
 }
 
 /// This program as a plugin server.
-fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<String>, PeerError> {
+fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -> Result<Vec<String>, PeerError> {
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
-    let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), "kv".into()];
+    let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), service.into()];
     let value = |path: &str| {
         let path: Vec<_> = path.split('.').collect();
         let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);

@@ -187,6 +187,10 @@ impl Runner<'_> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stop) => {
+                if let Stop::Check(text) = &stop {
+                    self.failed(step, "message", text, transcript);
+                    record.failed_checks = transcript.checks.last().cloned().into_iter().collect();
+                }
                 transcript.record(record);
                 return Err(self.told(step, &now, stop));
             }
@@ -195,12 +199,24 @@ impl Runner<'_> {
         record.status.clone_from(&outcome.status);
         let failed_from = transcript.checks.len();
         let result = self.judge(step, outcome, transcript);
+        if let Err(Stop::Failed(failure)) = &result
+            && failure.timed_out
+        {
+            // Time is an expectation like any other: what did not come in it has a name.
+            self.failed(step, "in-time", &failure.reported.error, transcript);
+        }
         record.failed_checks = transcript.checks[failed_from..].iter().filter(|c| !c.held).cloned().collect();
         if result.is_err() {
             transcript.status.clone_from(&record.status);
         }
         transcript.record(record);
         result.map_err(|stop| self.told(step, &now, stop))
+    }
+
+    /// Notes that a check did not hold that no field of `expect` stands for.
+    fn failed(&self, step: &Step, what: &str, why: &str, transcript: &mut Transcript) {
+        let id = format!("{}.{what}", self.id(step));
+        transcript.check(id, Err(why.to_owned()), || self.scene.sources.place(step.span));
     }
 
     /// Says what only the script knows of a failure: which step of which branch, and that it was
@@ -275,6 +291,7 @@ impl Runner<'_> {
             let expected = renderer.value(expected).map_err(|e| Stop::Script(e.to_string()))?;
             Ok(match actual {
                 Some(actual) => expect::compare(&expected, actual).map_err(|diff| diff.to_string()),
+                None if expected.is_null() => Ok(()),
                 None => Err(format!("expected {expected}\n  actual nothing")),
             })
         };

@@ -13,12 +13,13 @@ use crate::scenario::template::is_template;
 use crate::scenario::yaml::{Kind, Node, short};
 
 /// Operators in expected values: `$any: [a, b]` any of these, `$regex: …` a match in a text,
-/// `$subset: …` these fields or members and perhaps others, `$base64: …` these bytes,
-/// `$bytes: {size: 5MiB, seed: 1}` bytes that are made.
-pub const OPERATORS: &[&str] = &["$any", "$regex", "$subset", "$base64", "$bytes"];
+/// `$subset: …` these fields or members and perhaps others, `$exact: …` these fields and no others,
+/// `$base64: …` these bytes, `$bytes: {size: 5MiB, seed: 1}` bytes that are made.
+pub const OPERATORS: &[&str] = &["$any", "$regex", "$subset", "$exact", "$base64", "$bytes"];
 
 /// What the first segment of a path may be.
-const PATH_ROOTS: &[&str] = &["value", "message", "code", "status_text", "metadata", "trailers", "stdout", "stderr"];
+const PATH_ROOTS: &[&str] =
+    &["value", "message", "messages", "code", "status_text", "details", "metadata", "trailers", "stdout", "stderr"];
 
 impl OpReader<'_> {
     /// Reads `expect` of an op for which the fields `meant` have a meaning.
@@ -91,12 +92,12 @@ impl OpReader<'_> {
                     self.sink.regex(&pattern, value.span);
                 }
             }
-            "$subset" => {
+            "$subset" | "$exact" => {
                 if matches!(value.kind, Kind::Scalar(_)) {
                     self.sink.error(
                         "wrong-type",
                         value.span,
-                        "`$subset` must be a map or a list",
+                        format!("`{name}` must be a map or a list"),
                         "a single value",
                         "",
                     );

@@ -37,6 +37,13 @@ pub enum Mismatch<'a> {
         /// The status code.
         seen: Option<&'a str>,
     },
+    /// This check held, or was not executed.
+    Check {
+        /// The rule's prefix.
+        expected: &'a str,
+        /// The first that did not hold.
+        seen: Option<&'a str>,
+    },
     /// The pattern is in none of the texts.
     Text {
         /// The pattern.
@@ -80,6 +87,12 @@ pub(super) fn mismatches<'a>(at: Option<Phase>, rule: &'a Match, seen: &'a Obser
     let code = seen.status.as_ref().map(|s| s.code.as_str());
     if !rule.code.is_empty() && !code.is_some_and(|code| rule.code.iter().any(|c| c == code)) {
         wrong.push(Mismatch::Code { expected: &rule.code, seen: code });
+    }
+    if let Some(expected) = rule.check.as_deref() {
+        let mut failed = seen.checks.iter().filter(|check| !check.held).map(|check| check.id.as_str());
+        if !failed.clone().any(|id| is_prefix(expected, id)) {
+            wrong.push(Mismatch::Check { expected, seen: failed.next() });
+        }
     }
     if let Some(pattern) = rule.text.as_deref() {
         match compiled(pattern) {
@@ -141,6 +154,8 @@ impl fmt::Display for Mismatch<'_> {
             Self::Code { expected, seen } => {
                 write!(f, "expected status {}, got {}", expected.join(" or "), seen.unwrap_or("none"))
             }
+            Self::Check { expected, seen: Some(seen) } => write!(f, "expected check {expected} to fail, {seen} did"),
+            Self::Check { expected, seen: None } => write!(f, "expected check {expected} to fail, none did"),
             Self::Text { pattern } => write!(f, "no text of the failure matches `{pattern}`"),
             Self::Pattern { pattern } => write!(f, "`{pattern}` is not a usable regular expression"),
             Self::Alert { expected, seen: Some(seen) } => write!(f, "expected alert {expected}, got {seen}"),

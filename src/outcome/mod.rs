@@ -198,6 +198,9 @@ pub struct Match {
     /// Any of these gRPC codes (canonical names).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub code: Vec<String>,
+    /// Beginning of the id of a check that did not hold, in whole segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// A regular expression found in the cause's text, the status text or any of the texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -251,6 +251,25 @@ fn a_not_effective_rule_excuses_its_fact_alone() {
 }
 
 #[test]
+fn a_match_names_the_check_that_did_not_hold() {
+    let check = |id: &str, held| crate::outcome::CheckResult { id: id.into(), held, diff: None, place: None };
+    let mut seen = in_tls(Ending::Failed);
+    seen.checks = vec![check("S-GET-1.code", true), check("S-GET-2.code", false), check("S-GET-2.value", false)];
+    let attempts = [seen];
+    let named = |id: &str| rule(None, Match { check: Some(id.into()), ..Match::default() }, false);
+    for id in ["S-GET-2", "S-GET-2.code", "S-GET-2.value"] {
+        assert_eq!(of(&named(id), &attempts), Verdict::Known, "{id}");
+    }
+    for id in ["S-GET-1", "S-GET", "S-GET-2.c", "S-GET-3"] {
+        assert_eq!(of(&named(id), &attempts), Verdict::WrongFailure, "{id}");
+    }
+    assert_eq!(
+        why(&named("S-GET-1"), &attempts),
+        "the rule `r` does not describe this failure: expected check S-GET-1 to fail, S-GET-2.code did"
+    );
+}
+
+#[test]
 fn every_part_of_a_match_must_hold() {
     let good = Match {
         cause: Some("tls.rejected".into()),
@@ -258,6 +277,7 @@ fn every_part_of_a_match_must_hold() {
         text: Some("(?i)ssl_error".into()),
         alert: Some(42),
         exit: Some(Exit::Code(7)),
+        ..Match::default()
     };
     let attempts = [in_tls(Ending::Failed)];
     let judged = |matches: Match| of(&rule(Some(Phase::Tls), matches, false), &attempts);

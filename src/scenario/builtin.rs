@@ -1,4 +1,4 @@
-//! What soupscen itself brings to every scenario: the service `kv`, and the capabilities of its own
+//! What soupscen itself brings to every scenario: the services `kv` and `stock`, and the capabilities of its own
 //! client and server.
 
 use indexmap::IndexMap;
@@ -8,19 +8,32 @@ use super::model::{Capability, OpDef, Service};
 use crate::axis::{self, Needs};
 use crate::diag::Span;
 
-/// The service that is always there.
+/// The service that is meant where none is named.
 pub(super) const KV: &str = "kv";
 /// Its full protobuf name.
-pub(super) const KV_SERVICE: &str = "proto.KV";
-/// Its methods.
-pub(super) const KV_METHODS: &[&str] = &["Get", "Put"];
+const KV_SERVICE: &str = "proto.KV";
+/// The services that are always there: full protobuf name and methods.
+pub(super) const METHODS: &[(&str, &[&str])] = &[
+    (KV_SERVICE, &["Get", "Put"]),
+    ("soup.stock.v1.Stock", &["Get", "Put", "Monitor", "Batch", "Trade", "Inventory"]),
+];
 
 /// Capabilities that no axis asks for.
 pub(super) const OTHERS: &[&str] = &["stream.interleaved", "stdio"];
 
-/// What soupscen's own server provides; its `service.kv` is the only service it has.
-const SERVER: &[&str] =
-    &["launch.*", "transport.*", "tls.*", "key.*", "client_key.*", "tls_version.*", "group.*", "service.kv", "stdio"];
+/// What soupscen's own server provides.
+const SERVER: &[&str] = &[
+    "launch.*",
+    "transport.*",
+    "tls.*",
+    "key.*",
+    "client_key.*",
+    "tls_version.*",
+    "group.*",
+    "service.kv",
+    "service.stock",
+    "stdio",
+];
 /// What soupscen's own client provides: it calls any service by its descriptors.
 const CLIENT: &[&str] = &[
     "launch.*",
@@ -59,8 +72,9 @@ pub(super) fn known_capabilities<'a>(services: impl IntoIterator<Item = &'a str>
     known
 }
 
-/// The service `kv`: proto.KV of go-plugin's example, with the ops `put` and `get`.
-pub(super) fn kv(span: Span) -> Service {
+/// The services that are always there: `kv`, which is proto.KV of go-plugin's example, and `stock`,
+/// which docs/stock.md defines.
+pub(super) fn services(span: Span) -> Vec<Service> {
     let op = |method: &str, args: &[&str], yields: Option<&str>| OpDef {
         method: method.to_owned(),
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -68,15 +82,19 @@ pub(super) fn kv(span: Span) -> Service {
         yields: yields.map(str::to_owned),
         span,
     };
-    Service {
-        name: KV.to_owned(),
-        span,
-        service: KV_SERVICE.to_owned(),
-        files: Vec::new(),
-        import: Vec::new(),
-        ops: IndexMap::from([
+    let put_get = || {
+        IndexMap::from([
             ("put".to_owned(), op("Put", &["key", "value"], None)),
             ("get".to_owned(), op("Get", &["key"], Some("value"))),
-        ]),
-    }
+        ])
+    };
+    let service = |(name, full): (&str, &str)| Service {
+        name: name.to_owned(),
+        span,
+        service: full.to_owned(),
+        files: Vec::new(),
+        import: Vec::new(),
+        ops: put_get(),
+    };
+    [KV, "stock"].into_iter().zip(METHODS.iter().map(|(full, _)| *full)).map(service).collect()
 }

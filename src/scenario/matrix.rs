@@ -131,7 +131,8 @@ fn only_service(sink: &mut Sink, subject: &Subject<'_>, span: Span) -> Option<Ax
     let services = &subject.services.all;
     let name = match subject.services.declared {
         0 => builtin::KV.to_owned(),
-        1 => services.keys().find(|name| services.len() == 1 || *name != builtin::KV)?.clone(),
+        // What is declared comes before what is always there.
+        1 => services.keys().next()?.clone(),
         _ => {
             let names: Vec<&str> = services.keys().map(String::as_str).collect();
             let help =

@@ -244,6 +244,7 @@ fn matching(sink: &mut Sink, node: &Node) -> Match {
     if let Some(node) = fields.get(sink, "code") {
         matches.code = sink.codes(node).unwrap_or_default();
     }
+    matches.check = fields.get(sink, "check").and_then(|node| sink.text(node, "`check`")).map(|id| id.value);
     if let Some(text) = fields.get(sink, "text").and_then(|node| sink.text(node, "`text`")) {
         sink.regex(&text.value, text.span);
         matches.text = Some(text.value);

@@ -31,10 +31,10 @@ pub(super) struct Services {
 pub(super) fn read<'n>(world: &mut World<'_>, entries: &[(&'n Entry, &'n Path)], whole: Span) -> Services {
     let mut services = Services {
         all: IndexMap::new(),
-        methods: BTreeMap::from([(
-            builtin::KV_SERVICE.to_owned(),
-            builtin::KV_METHODS.iter().map(|m| (*m).to_owned()).collect(),
-        )]),
+        methods: builtin::METHODS
+            .iter()
+            .map(|(full, methods)| ((*full).to_owned(), methods.iter().map(|m| (*m).to_owned()).collect()))
+            .collect(),
         declared: 0,
     };
     for (entry, folder) in entries {
@@ -46,8 +46,8 @@ pub(super) fn read<'n>(world: &mut World<'_>, entries: &[(&'n Entry, &'n Path)],
             world.incomplete = true;
         }
     }
-    if !services.all.contains_key(builtin::KV) {
-        services.all.insert(builtin::KV.to_owned(), builtin::kv(whole));
+    for service in builtin::services(whole) {
+        services.all.entry(service.name.clone()).or_insert(service);
     }
     services
 }
@@ -70,8 +70,9 @@ fn service(
         None => (Vec::new(), Vec::new()),
     };
     if let Some(full) = &full {
-        if fields.entry("proto").is_none() && full.value != builtin::KV_SERVICE {
-            let help = format!("only `{}` is known without; write `proto: {{ files: […] }}`", builtin::KV_SERVICE);
+        if fields.entry("proto").is_none() && !builtin::METHODS.iter().any(|(known, _)| *known == full.value) {
+            let known = builtin::METHODS.iter().map(|(full, _)| format!("`{full}`")).collect::<Vec<_>>().join(" and ");
+            let help = format!("only {known} are known without; write `proto: {{ files: […] }}`");
             let message = format!("the service `{}` needs `proto`", entry.key);
             world.sink.error("missing-key", fields.span, message, "no `proto` in it", &help);
         } else if !methods.contains_key(&full.value) && !world.incomplete {

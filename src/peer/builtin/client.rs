@@ -25,6 +25,7 @@ use super::codec::Raw;
 use super::host;
 use super::spawn::{Spawner, TokioSpawner};
 use super::stream::OpenStream;
+use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{ConnectionFacts, Reported};
 use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
 use crate::peer::{
@@ -263,6 +264,9 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
     let local = status.source().is_some();
     let status = if never_sent(&status) { gone(status) } else { status };
     result.trailers = from_map(status.metadata());
+    if !status.details().is_empty() {
+        result.trailers.push((DETAILS.to_owned(), Bytes::copy_from_slice(status.details())));
+    }
     let code = code_name(status.code());
     result.status = GrpcStatus { code: code.to_owned(), text: status.message().to_owned() };
     result.local = Some(local);

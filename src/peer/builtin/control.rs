@@ -23,7 +23,7 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Health of the names that are served; `plugin` is the one that go-plugin hosts ask for.
 #[derive(Debug)]
 pub(super) struct HealthService {
-    pub(super) serving: &'static [&'static str],
+    pub(super) serving: Vec<&'static str>,
 }
 
 impl HealthService {

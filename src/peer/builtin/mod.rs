@@ -1,7 +1,8 @@
-//! The built-in Rust peer: client and server for `proto.KV`, in process and as a go-plugin. L4.
+//! The built-in Rust peer: client and server for `proto.KV` and
+//! `soup.stock.v1.Stock`, in process and as a go-plugin. L4.
 //!
 //! [`BuiltinServer`] serves in this process; [`plugin`] is the same server as a program (`soupscen
-//! serve kv`), which any go-plugin host can start; [`BuiltinClient`] dials, and hosts plugins.
+//! serve kv`, `soupscen serve stock`), which any go-plugin host can start; [`BuiltinClient`] dials, and hosts plugins.
 //! [`broken`] has the plugins that are wrong on purpose.
 
 pub mod broken;
@@ -15,11 +16,13 @@ pub mod plugin;
 pub mod proto;
 mod server;
 pub mod spawn;
+pub mod stock;
 mod store;
 mod stream;
 
 pub use client::BuiltinClient;
 pub use server::{BuiltinServer, KV_SERVICE};
+pub use stock::STOCK_SERVICE;
 
 use super::PeerError;
 use crate::axis::values::KeyType;

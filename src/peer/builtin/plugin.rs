@@ -12,12 +12,14 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::DEFAULT_KEY;
 use super::broken::{self, Defect, LATE};
 use super::control::Stdio;
 use super::log::Log;
-use super::server::{App, start};
+use super::server::{App, Content, start};
+use super::stock::mistake::Mistake;
+use super::stock::{self, STOCK_SERVICE};
 use super::store::Store;
+use super::{DEFAULT_KEY, KV_SERVICE};
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Kind, Line, PluginEnv, choose_version};
 use crate::pki::{Identity, PkiError};
@@ -26,9 +28,31 @@ use crate::transport::{Fault, Listener, Target, TlsSpec, server_config};
 /// Calls in flight may finish within this once the plugin was told to end.
 const END_GRACE: Duration = Duration::from_millis(250);
 
-/// What `serve kv` was told, beside the environment of a host.
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// `proto.KV`.
+    Kv,
+    /// `soup.stock.v1.Stock`, with a mistake if there is one.
+    Stock(Option<Mistake>),
+}
+
+impl Serves {
+    /// The full protobuf name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kv => KV_SERVICE,
+            Self::Stock(_) => STOCK_SERVICE,
+        }
+    }
+}
+
+/// What `serve` was told, beside the environment of a host.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
+    /// What is served.
+    pub serves: Serves,
     /// Socket family; unix when not given, as Go's plugins.
     pub transport: Option<Transport>,
     /// Where to listen, for a server to dial.
@@ -141,7 +165,8 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
         multiplex: env.multiplex_asked.then_some(false),
     };
     let (stdio, end) = (Stdio::new(), CancellationToken::new());
-    let app = App::plugin(store(settings.storage.as_deref())?, Arc::clone(&stdio), settings.echo, end.clone());
+    let content = content(&settings, settings.echo.then(|| Arc::clone(&stdio)))?;
+    let app = App::plugin(content, Arc::clone(&stdio), end.clone());
     let running = start(listener, config, app, settings.log);
     let announcement = Announcement { line };
     let text = match defect {
@@ -154,7 +179,7 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
     if let Some(text) = text {
         say(&text)?;
     }
-    settings.log.info(&format!("serving {} at {} with tls {mode}", super::KV_SERVICE, announcement.line.target));
+    settings.log.info(&format!("serving {} at {} with tls {mode}", settings.serves.name(), announcement.line.target));
     tokio::select! {
         () = end.cancelled() => settings.log.debug("ending, as the host asked"),
         () = signals.ended() => settings.log.debug("ending, by signal"),
@@ -179,9 +204,8 @@ pub async fn run_direct(settings: ServeSettings, address: Target) -> Result<Ende
     let tls = TlsSpec { mode, ..settings.tls.clone() };
     let config = server_config(&settings.broken.map_or(tls.clone(), |defect| defect.tls(tls)))?;
     let listener = listen(&address).await?;
-    let text = format!("serving {} at {} with tls {mode}", super::KV_SERVICE, listener.target());
-    let app = App::direct(store(settings.storage.as_deref())?);
-    let running = start(listener, config, app, settings.log);
+    let text = format!("serving {} at {} with tls {mode}", settings.serves.name(), listener.target());
+    let running = start(listener, config, App::direct(content(&settings, None)?), settings.log);
     say(&text)?;
     signals.ended().await;
     running.end(END_GRACE).await;
@@ -243,6 +267,13 @@ async fn listen(address: &Target) -> Result<Listener, PluginError> {
         Target::Unix(path) => Listener::unix(path),
     };
     bound.map_err(|error| PluginError::Listen { at: address.to_string(), error })
+}
+
+fn content(settings: &ServeSettings, echo: Option<Arc<Stdio>>) -> Result<Content, PluginError> {
+    Ok(match settings.serves {
+        Serves::Kv => Content::Kv { store: store(settings.storage.as_deref())?, echo },
+        Serves::Stock(mistake) => Content::Stock(stock::app(mistake)),
+    })
 }
 
 fn store(folder: Option<&Path>) -> Result<Arc<Store>, PluginError> {

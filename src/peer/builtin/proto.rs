@@ -7,6 +7,11 @@ pub mod kv {
     tonic::include_proto!("proto");
 }
 
+/// `soup.stock.v1.Stock`.
+pub mod stock {
+    tonic::include_proto!("soup.stock.v1");
+}
+
 /// go-plugin's broker, controller and stdio.
 pub mod plugin {
     tonic::include_proto!("plugin");

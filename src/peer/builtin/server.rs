@@ -29,6 +29,7 @@ use super::proto::kv::kv_server::KvServer;
 use super::proto::plugin::grpc_broker_server::GrpcBrokerServer;
 use super::proto::plugin::grpc_controller_server::GrpcControllerServer;
 use super::proto::plugin::grpc_stdio_server::GrpcStdioServer;
+use super::stock::{self, STOCK_SERVICE};
 use super::store::Store;
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::Phase;
@@ -36,7 +37,7 @@ use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
 use crate::pki::Authority;
 use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
 
-/// The only service of the built-in server.
+/// The service that every peer of go-plugin's example speaks.
 pub const KV_SERVICE: &str = "proto.KV";
 
 /// A client that stalls in its TLS handshake is given up after this.
@@ -73,10 +74,14 @@ impl Server for BuiltinServer {
                 Some((defect, authority)) => defect.twist(request, authority).await?,
                 None => request,
             };
-            if request.service != KV_SERVICE {
-                let text = format!("the built-in server serves {KV_SERVICE}, not {}", request.service);
-                return Err(Fault::new(Phase::Spawn, "service.unknown", text).refused().into());
-            }
+            let content = match request.service.as_str() {
+                KV_SERVICE => Content::Kv { store: Arc::new(Store::near()), echo: None },
+                STOCK_SERVICE => Content::Stock(stock::app(None)),
+                other => {
+                    let text = format!("the built-in server serves {KV_SERVICE} and {STOCK_SERVICE}, not {other}");
+                    return Err(Fault::new(Phase::Spawn, "service.unknown", text).refused().into());
+                }
+            };
             if request.tls.mode == TlsMode::Auto {
                 let text = "AutoMTLS is for plugin launches; a server to dial takes none, server or mutual";
                 return Err(Fault::new(Phase::Spawn, "tls.unsupported.auto", text).refused().into());
@@ -84,39 +89,78 @@ impl Server for BuiltinServer {
             let config = server_config(&request.tls)?;
             let bound = match request.transport {
                 Transport::Tcp => Listener::tcp((Ipv4Addr::LOCALHOST, 0).into()).await,
-                Transport::Unix => Listener::unix(&request.folder.join("kv.sock")),
+                Transport::Unix => Listener::unix(&request.folder.join("server.sock")),
             };
             let listener = bound.map_err(|error| PeerError {
                 harness: true,
                 ..Fault::new(Phase::Spawn, "spawn.listen", format!("cannot listen: {error}")).into()
             })?;
-            let app = App::direct(Arc::new(Store::near()));
-            Ok(Arc::new(start(listener, config, app, Log::off())) as Arc<dyn Served>)
+            Ok(Arc::new(start(listener, config, App::direct(content), Log::off())) as Arc<dyn Served>)
         })
     }
 }
 
-/// The services of one server. KV is found without a router: it is nearly all of the traffic.
+/// What a server is for.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// `proto.KV`, echoing puts where it is told where.
+    Kv { store: Arc<Store>, echo: Option<Arc<Stdio>> },
+    /// `soup.stock.v1.Stock`.
+    Stock(stock::App),
+}
+
+/// The services of one server. Its own is found without a router: it is nearly all of the traffic.
 #[derive(Clone)]
 pub(super) struct App {
-    kv: KvServer<KvService>,
+    own: Own,
     rest: Routes,
 }
 
+#[derive(Clone)]
+enum Own {
+    Kv(KvServer<KvService>),
+    Stock(stock::App),
+}
+
+impl Own {
+    fn new(content: Content) -> Self {
+        match content {
+            Content::Kv { store, echo } => Self::Kv(kv(KvService { store, echo })),
+            Content::Stock(app) => Self::Stock(app),
+        }
+    }
+
+    const fn service(&self) -> &'static str {
+        match self {
+            Self::Kv(_) => KV_SERVICE,
+            Self::Stock(_) => STOCK_SERVICE,
+        }
+    }
+
+    /// Whether a path is one of its methods.
+    fn has(&self, path: &str) -> bool {
+        path.strip_prefix('/')
+            .and_then(|path| path.strip_prefix(self.service()))
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
 impl App {
-    /// KV, health and reflection.
-    pub(super) fn direct(store: Arc<Store>) -> Self {
-        Self { kv: kv(KvService { store, echo: None }), rest: common(&["", KV_SERVICE]).prepare() }
+    /// Its service, health and reflection.
+    pub(super) fn direct(content: Content) -> Self {
+        let own = Own::new(content);
+        let rest = common(vec!["", own.service()]).prepare();
+        Self { own, rest }
     }
 
     /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
-    pub(super) fn plugin(store: Arc<Store>, stdio: Arc<Stdio>, echo: bool, end: CancellationToken) -> Self {
-        let kv = kv(KvService { store, echo: echo.then(|| Arc::clone(&stdio)) });
-        let rest = common(&["", "plugin", KV_SERVICE])
+    pub(super) fn plugin(content: Content, stdio: Arc<Stdio>, end: CancellationToken) -> Self {
+        let own = Own::new(content);
+        let rest = common(vec!["", "plugin", own.service()])
             .add_service(GrpcBrokerServer::new(Broker { end: end.clone() }))
             .add_service(GrpcControllerServer::new(Controller { end: end.clone() }))
             .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
-        Self { kv, rest: rest.prepare() }
+        Self { own, rest: rest.prepare() }
     }
 }
 
@@ -126,7 +170,7 @@ fn kv(service: KvService) -> KvServer<KvService> {
     KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT)
 }
 
-fn common(serving: &'static [&'static str]) -> Routes {
+fn common(serving: Vec<&'static str>) -> Routes {
     Routes::new(HealthServer::new(HealthService { serving }))
 }
 
@@ -161,8 +205,11 @@ impl Service<http::Request<Incoming>> for App {
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
-        if path.starts_with("/proto.KV/") {
-            self.kv.call(request)
+        if self.own.has(path) {
+            match &mut self.own {
+                Own::Kv(kv) => kv.call(request),
+                Own::Stock(stock) => stock.call(request),
+            }
         } else if path.starts_with("/grpc.reflection.") {
             Box::pin(reflection().call(request))
         } else {

@@ -481,6 +481,9 @@ pub struct Status {
     /// Text.
     #[serde(default)]
     pub text: String,
+    /// Rich details: the bytes of `grpc-status-details-bin`, in base64, where the library gives them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details_b64: Option<String>,
 }
 
 /// Who made a status.
@@ -578,6 +581,12 @@ pub enum ErrorKind {
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// The bytes of base64; `None` when it is none.
+#[must_use]
+pub fn bytes_in(text: &str) -> Option<Bytes> {
+    STANDARD.decode(text).ok().map(Bytes::from)
 }
 
 /// Metadata to the contract's form: `-bin` keys carry base64.

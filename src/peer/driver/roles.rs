@@ -12,10 +12,11 @@ use futures::future::BoxFuture;
 use super::link::{Link, Slot};
 use super::message::{
     Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
-    encode, metadata_in, metadata_out,
+    bytes_in, encode, metadata_in, metadata_out,
 };
 use super::{DRIVER_SLACK, Driver, Running, millis};
 use crate::axis::values::{Group, TlsMode};
+use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
 use crate::peer::{
@@ -295,6 +296,12 @@ fn result(reply: CallReply) -> CallResult {
         Origin::Remote => Some(false),
         Origin::Unknown => None,
     };
+    let mut trailers = metadata_in(reply.trailers);
+    if let Some(details) = reply.status.details_b64.as_deref().and_then(bytes_in)
+        && !trailers.iter().any(|(name, _)| name == DETAILS)
+    {
+        trailers.push((DETAILS.to_owned(), details));
+    }
     let status = GrpcStatus { code: reply.status.code, text: reply.status.text };
     // A status that may have been made on the client's side is its account of a failure.
     let reported = (status.code != "OK" && local != Some(false)).then(|| Reported {
@@ -309,7 +316,7 @@ fn result(reply: CallReply) -> CallResult {
         local,
         receive: reply.receive.iter().map(|m| m.bytes().unwrap_or_default()).collect(),
         headers: metadata_in(reply.headers),
-        trailers: metadata_in(reply.trailers),
+        trailers,
         reported,
     }
 }

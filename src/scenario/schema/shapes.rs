@@ -430,6 +430,8 @@ shape! {
         cause: Option<Text>,
         /// Any of these gRPC codes.
         code: Option<Codes>,
+        /// Beginning of the id of a check that does not hold, in whole segments.
+        check: Option<Text>,
         /// A regular expression found in the cause's or the peers' text.
         text: Option<Text>,
         /// TLS alert number.
