@@ -12,7 +12,7 @@ use super::tls_args::TlsArgs;
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Cookie, PluginEnv};
 use crate::peer::Target;
-use crate::peer::builtin::broken::{self, Defect};
+use crate::peer::builtin::broken::{self, Saboteur};
 use crate::peer::builtin::log::{Level, Log};
 use crate::peer::builtin::plugin::{Ended, PluginError, ServeSettings, run_direct, run_plugin};
 use crate::pki::{Authority, Role};
@@ -65,8 +65,8 @@ pub struct KvArgs {
     #[arg(long = "protocol-version", value_name = "N", default_values_t = [1])]
     pub protocol_versions: Vec<u32>,
     /// Be wrong on purpose.
-    #[arg(long, value_name = "SWITCH", hide = true, value_parser = defect)]
-    pub as_broken: Option<Defect>,
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = saboteur)]
+    pub as_broken: Option<Saboteur>,
     /// How late the line of `--as-broken late-line` comes, in milliseconds.
     #[arg(long, value_name = "MS", hide = true)]
     pub late: Option<u64>,
@@ -76,8 +76,8 @@ fn transport(text: &str) -> Result<Transport, String> {
     Transport::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are tcp, unix"))
 }
 
-fn defect(text: &str) -> Result<Defect, String> {
-    Defect::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", broken::help()))
+fn saboteur(text: &str) -> Result<Saboteur, String> {
+    Saboteur::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", broken::help()))
 }
 
 /// Serves until ended. Exit statuses: 0 ended in order, 1 it could not serve or its cookie is wrong,

@@ -18,7 +18,9 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::broken::Defect;
+use super::broken::answer::Answer;
+use super::broken::wire::{self, Script};
+use super::broken::{Defect, Saboteur};
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
 use super::log::Log;
@@ -100,13 +102,20 @@ impl Server for BuiltinServer {
 pub(super) struct App {
     kv: KvServer<KvService>,
     rest: Routes,
+    answer: Option<&'static Answer>,
+    script: Option<&'static Script>,
 }
 
 impl App {
     /// KV, health and reflection.
     pub(super) fn direct(store: Arc<Store>) -> Self {
         let kv = KvServer::new(KvService { store, echo: None });
-        Self { kv, rest: common(&["", KV_SERVICE]).prepare() }
+        Self { kv, rest: common(&["", KV_SERVICE]).prepare(), answer: None, script: None }
+    }
+
+    /// Wrong on purpose, if that is asked for.
+    pub(super) fn broken(self, how: Option<Saboteur>) -> Self {
+        Self { answer: how.and_then(Saboteur::answer), script: how.and_then(Saboteur::script), ..self }
     }
 
     /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
@@ -116,7 +125,7 @@ impl App {
             .add_service(GrpcBrokerServer::new(Broker { end: end.clone() }))
             .add_service(GrpcControllerServer::new(Controller { end: end.clone() }))
             .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
-        Self { kv, rest: rest.prepare() }
+        Self { kv, rest: rest.prepare(), answer: None, script: None }
     }
 }
 
@@ -155,6 +164,9 @@ impl Service<http::Request<Incoming>> for App {
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
+        if let Some(answer) = self.answer.filter(|answer| answer.is_to(path)) {
+            return Box::pin(std::future::ready(Ok(answer.response())));
+        }
         if path.starts_with("/proto.KV/") {
             self.kv.call(request)
         } else if path.starts_with("/grpc.reflection.") {
@@ -286,6 +298,14 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
 }
 
 async fn connection(socket: Socket, shared: Arc<Shared>) {
+    if let Some(script) = shared.app.script {
+        tokio::select! {
+            () = shared.end.cancelled() => {}
+            () = shared.kill.cancelled() => {}
+            () = wire::play(script, socket, shared.config.clone()) => {}
+        }
+        return;
+    }
     let secured = tokio::select! {
         () = shared.kill.cancelled() => return,
         secured = secure(socket, shared.config.clone(), HANDSHAKE_LIMIT) => secured,
