@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::context::RunContext;
-use super::lane::{self, LAST_WORD, Lane, LaneRequest, StartFailure};
+use super::lane::{self, LAST_EXIT, LAST_WORD, Lane, LaneRequest, StartFailure};
 use super::pool::Lease;
 use super::script::{self, Scene, Stop, Transcript};
 use super::tls::SideSpecs;
@@ -197,7 +197,23 @@ async fn work(
         Ok(()) => End::Passed,
         Err(Stop::Check(text)) => End::Check(text),
         Err(Stop::Script(text)) => End::Script(text),
-        Err(Stop::Failed(failure)) => End::Failed(failure),
+        Err(Stop::Failed(failure)) => {
+            if may_have_left(&failure) && lane.senses.has_line() {
+                // The connection is gone; that its server has ended is told by another way.
+                let _ = tokio::time::timeout(LAST_EXIT, lane.senses.server_ended()).await;
+            }
+            End::Failed(failure)
+        }
+    }
+}
+
+/// Whether a failed call is what the end of the server's process looks like from its client.
+fn may_have_left(failure: &script::Failure) -> bool {
+    let lost = |code: &str| ["UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED"].contains(&code);
+    match (&failure.reported.cause, &failure.reported.status) {
+        (Some(cause), _) => lane::is_left(&cause.code),
+        (None, Some(status)) => !failure.remote && lost(&status.code),
+        (None, None) => false,
     }
 }
 

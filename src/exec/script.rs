@@ -12,7 +12,7 @@ use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
 use crate::outcome::evidence::{RanOut, Reported};
-use crate::outcome::{CheckResult, GrpcStatus, Phase};
+use crate::outcome::{Cause, Certainty, CheckResult, GrpcStatus, Phase};
 use crate::peer::{CallRequest, CallResult, Connection, PeerError, Stream};
 use crate::scenario::model::{CallDef, Expect, Op, Script, Service, Step};
 use crate::scenario::template::Renderer;
@@ -350,7 +350,10 @@ impl Runner<'_> {
         let send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
         let request = self.request(&method, call, send)?;
         match self.scene.connection.call(request).await {
-            Ok(result) => received(&method, result),
+            Ok(result) => match miscounted(&method, &result) {
+                Some(error) => Ok(failed(error)),
+                None => received(&method, result),
+            },
             Err(error) => Ok(failed(error)),
         }
     }
@@ -452,6 +455,29 @@ fn failed(error: PeerError) -> Outcome {
         }),
         ..Outcome::default()
     }
+}
+
+/// A status OK with another number of messages than the one that is due, which libraries pass on
+/// in different ways, and some not at all.
+fn miscounted(method: &dynamic::Method, result: &CallResult) -> Option<PeerError> {
+    let (code, text) = match result.receive.len() {
+        _ if method.server_streaming() || result.status.code != "OK" => return None,
+        1 => return None,
+        0 => ("rpc.grpc.no-message", "the server said OK and sent no message".to_owned()),
+        n => ("rpc.grpc.more-messages", format!("the server sent {n} messages where one is due")),
+    };
+    Some(PeerError {
+        reported: Reported {
+            phase: Some(Phase::Rpc),
+            error: text.clone(),
+            native: None,
+            status: None,
+            cause: Some(Cause { code: code.into(), certainty: Certainty::Observed, text }),
+        },
+        refused: false,
+        harness: false,
+        timed_out: false,
+    })
 }
 
 fn received(method: &dynamic::Method, result: CallResult) -> Result<Outcome, Stop> {

@@ -75,7 +75,7 @@ impl Finding {
 /// `unknown`, and never a guess.
 #[must_use]
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
-    let wire = wire::read(evidence);
+    let wire = wire::read(evidence).filter(|wire| !rank::is_refuted(evidence, wire));
     let mut findings = Vec::new();
     findings.extend(driver(evidence));
     findings.extend(rank::own(evidence, wire.as_ref()));
@@ -85,7 +85,8 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     findings.extend(closed(evidence));
     findings.extend(status(evidence));
     findings.extend(ran_out(evidence));
-    let mut found = rank::best(findings).unwrap_or_else(|| hints::from_texts(evidence));
+    let mut found =
+        rank::best(launch::without_consequences(evidence, findings)).unwrap_or_else(|| hints::from_texts(evidence));
     launch::explain(evidence, &mut found);
     let status = evidence.client.as_ref().and_then(|c| c.status.clone());
     Diagnosis {
