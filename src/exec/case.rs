@@ -133,6 +133,8 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
 /// How an attempt came to its end.
 enum End {
     Passed,
+    /// The client answered as if, and never sent anything.
+    Pretended,
     Check(String),
     Script(String),
     Failed(Box<script::Failure>),
@@ -194,6 +196,7 @@ async fn work(
         }
     };
     match result {
+        Ok(()) if lane.senses.saw_no_client() => End::Pretended,
         Ok(()) => End::Passed,
         Err(Stop::Check(text)) => End::Check(text),
         Err(Stop::Script(text)) => End::Script(text),
@@ -358,6 +361,12 @@ fn conclude(
             observation.phase = Some(Phase::Check);
             observation.status = transcript.status;
             observation.cause = Some(observed("check.failed", text.clone()));
+        }
+        End::Pretended => {
+            let text = "every call was answered as it should be, and yet the client never sent anything to the server";
+            observation.ending = Ending::CouldNotRun;
+            observation.phase = Some(Phase::Driver);
+            observation.cause = Some(observed("driver.pretends", text.into()));
         }
         End::Script(text) => {
             observation.ending = Ending::CouldNotRun;

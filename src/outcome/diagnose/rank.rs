@@ -90,6 +90,10 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
     if is_under(&own.code, "timeout") || is_under(&own.code, "rpc.deadline") {
         own.text = format!("{}; {}", own.text, super::state(e));
     }
+    // The wire has the bytes, the end what it made of them.
+    if let Some(wire) = wire.filter(|w| w.code == own.code && is_under(&w.code, "rpc.http2")) {
+        own.text = format!("{}; {}", wire.text, own.text);
+    }
     // An end that finds no common signature scheme says what the wire shows from the other side:
     // that the client cannot accept this key. One cause, one code.
     if is_under(&own.code, "tls.no-common.signature")

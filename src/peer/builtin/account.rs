@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tonic::{Code, Status};
 
 use super::channel::Seen;
-use crate::outcome::evidence::Reported;
+use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{GrpcStatus, Phase};
 use crate::transport::{Fault, Watch};
 
@@ -59,7 +59,7 @@ fn fault(status: &Status, name: &str, known: &Known) -> Fault {
         let code = if status.code() == Code::DeadlineExceeded { "rpc.deadline".into() } else { format!("rpc.{name}") };
         return fault(&code, status.message().to_owned());
     }
-    if let Some(fault) = find::<h2::Error>(status).and_then(http2) {
+    if let Some(fault) = find::<h2::Error>(status).and_then(|error| http2(error, Side::Server)) {
         return fault;
     }
     let closed = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
@@ -91,17 +91,18 @@ fn fault(status: &Status, name: &str, known: &Known) -> Fault {
     }
 }
 
-/// What an error of HTTP/2 says of the server.
-pub(super) fn http2(error: &h2::Error) -> Option<Fault> {
+/// What an error of HTTP/2 says of the other side.
+pub(super) fn http2(error: &h2::Error, other: Side) -> Option<Fault> {
+    let other = other.name();
     let fault = |code: String, text: String| Some(Fault::new(Phase::Rpc, code, text).native(error.to_string()));
     let reason = error.reason().map_or_else(|| "unknown".to_owned(), |reason| format!("{reason:?}"));
     let segment = reason.to_lowercase().replace(['_', '('], "-").replace(')', "");
     if error.is_remote() && error.is_go_away() {
-        fault(format!("rpc.goaway.{segment}"), format!("the server said GOAWAY, {reason}: {error}"))
+        fault(format!("rpc.goaway.{segment}"), format!("the {other} said GOAWAY, {reason}: {error}"))
     } else if error.is_remote() && error.is_reset() {
-        fault(format!("rpc.reset.{segment}"), format!("the server reset the call, {reason}: {error}"))
+        fault(format!("rpc.reset.{segment}"), format!("the {other} reset the call, {reason}: {error}"))
     } else if error.is_library() {
-        fault("rpc.http2.by-server".to_owned(), format!("the server broke HTTP/2: {error}"))
+        fault(format!("rpc.http2.by-{other}"), format!("the {other} broke HTTP/2: {error}"))
     } else {
         None
     }

@@ -24,7 +24,7 @@ use super::codec::Raw;
 use super::host;
 use super::spawn::{Spawner, TokioSpawner};
 use super::stream::OpenStream;
-use crate::outcome::evidence::ConnectionFacts;
+use crate::outcome::evidence::{ConnectionFacts, Side};
 use crate::outcome::{GrpcStatus, Phase};
 use crate::peer::{
     CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, Metadata, PeerError, Stream, Target,
@@ -266,7 +266,7 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
 
 /// Why a connection ended, if the server broke or ended it by HTTP/2.
 fn of_connection(error: &hyper::Error) -> Option<Fault> {
-    find::<h2::Error>(error).and_then(http2)
+    find::<h2::Error>(error).and_then(|error| http2(error, Side::Server))
 }
 
 pub(super) fn deadline_passed(deadline: Duration) -> Status {

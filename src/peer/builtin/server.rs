@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::account::{find, http2};
 use super::broken::answer::Answer;
 use super::broken::wire::{self, Script};
 use super::broken::{Defect, Saboteur};
@@ -33,6 +34,7 @@ use super::proto::plugin::grpc_stdio_server::GrpcStdioServer;
 use super::store::Store;
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::Phase;
+use crate::outcome::evidence::Side;
 use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
 use crate::pki::Authority;
 use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
@@ -340,7 +342,11 @@ async fn serve(link: Link, shared: &Shared) {
     // A connection that ends after HTTP/2 began is an ordinary end, whatever hyper calls it: what
     // the calls were answered says more. Before that it is a client that never spoke HTTP/2.
     if let Err(error) = result {
-        let fault = watch.fault().filter(|fault| fault.reported.phase == Some(Phase::Tls));
+        let broken = || {
+            let error = find::<h2::Error>(&error).filter(|error| error.is_library());
+            error.and_then(|error| http2(error, Side::Client))
+        };
+        let fault = watch.fault().filter(|fault| fault.reported.phase == Some(Phase::Tls)).or_else(broken);
         shared.log.debug(&format!("a connection ended: {error}"));
         if let Some(fault) = fault {
             shared.log.warn(&format!("a connection failed: {} ({})", fault.reported.error, fault.code()));
