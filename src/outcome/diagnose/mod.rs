@@ -17,7 +17,7 @@ mod wire;
 
 use super::{
     Cause, Certainty, Ending, Exit, GrpcStatus, Phase,
-    evidence::{Evidence, ProcessReport, Side},
+    evidence::{Evidence, ProcessReport, Side, WireReport},
 };
 
 /// Texts kept of the peers.
@@ -153,7 +153,9 @@ fn process(e: &Evidence) -> Option<Finding> {
         Exit::Code(_) => "process.exited",
         Exit::Signal(_) => "process.signalled",
     };
-    let phase = last.map_or(Phase::Rpc, wire::phase);
+    // A server that never said anything may have been reached or not: that is a race of its end.
+    let mute = |w: &&WireReport| process.side == Side::Server && w.server_bytes == 0 && wire::phase(w) == Phase::Rpc;
+    let phase = if last.as_ref().is_some_and(mute) { Phase::Connect } else { last.map_or(Phase::Rpc, wire::phase) };
     let text = format!("the {}'s process {} while it was in use{}", process.side.name(), ended(exit), quote(process));
     Some(Finding::new(phase, code, Certainty::Observed, text).with_exit(Some(exit)))
 }

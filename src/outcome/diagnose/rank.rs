@@ -1,7 +1,7 @@
 //! Which of several findings is the reason.
 
 use super::{Finding, names, wire};
-use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::evidence::{Evidence, Opening, Reported, Side};
 use crate::outcome::{Certainty, Phase};
 
 /// Whether `code` is `prefix` or below it, in whole segments.
@@ -79,6 +79,17 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
         .find(|p| p.side != side)
         .and_then(|p| p.exit)
         .filter(|_| is_under(&own.code, "handshake") || is_under(&own.code, "process"));
+    // A record that is none of a handshake's is TLS all the same.
+    let spoke_tls = |side: Side| wire::relevant(e).is_some_and(|w| w.opening(side) == &Opening::Tls);
+    for plain in [Side::Client, Side::Server] {
+        if own.code == format!("tls.plaintext-{}", plain.name()) && spoke_tls(plain) {
+            own.code = format!("tls.broken.by-{}", plain.name());
+            // What the wire read of it is more.
+            if wire.is_some() {
+                return None;
+            }
+        }
+    }
     if let Some((name, from)) = alert_of(&cause.code) {
         let number = names::alert_number(name);
         own.alert = number;
