@@ -673,6 +673,7 @@ fn what_is_certain_ends_a_case_and_what_is_not_does_not() {
         "a status of the server",
         "the deadline",
         "the connection breaks under a call",
+        "what broke HTTP/2 says more than who then closed",
         "asked to end: no crash",
         "no answer, and the wire says that it was in use",
         "no connection, because the server says nothing to a ClientHello",

@@ -73,7 +73,7 @@ impl Seen {
             return Some(("http-status", format!("HTTP status {} and {kind}", head.status)));
         }
         let grpc = content.is_some_and(|content| content.starts_with("application/grpc"));
-        (!grpc).then(|| ("content-type", kind))
+        (!grpc).then_some(("content-type", kind))
     }
 
     /// Whether the answer ended.

@@ -56,7 +56,7 @@ const GOOD: Answer =
 
 /// 64 KiB of one header, four times what HTTP/2 stacks take.
 const HUGE: &str = {
-    const BYTES: [u8; 64 << 10] = [b'h'; 64 << 10];
+    static BYTES: [u8; 64 << 10] = [b'h'; 64 << 10];
     match std::str::from_utf8(&BYTES) {
         Ok(text) => text,
         Err(_) => "",
@@ -135,6 +135,14 @@ struct Playing {
 /// Zeros in one frame.
 const ZEROS: &[u8] = &[0; 16 << 10];
 
+impl Playing {
+    fn some_zeros(&mut self) -> Frame<Bytes> {
+        let now = self.zeros.min(ZEROS.len());
+        self.zeros -= now;
+        Frame::data(Bytes::from_static(&ZEROS[..now]))
+    }
+}
+
 impl http_body::Body for Playing {
     type Data = Bytes;
     type Error = Infallible;
@@ -144,9 +152,7 @@ impl http_body::Body for Playing {
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         if self.zeros > 0 {
-            let now = self.zeros.min(ZEROS.len());
-            self.zeros -= now;
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&ZEROS[..now])))));
+            return Poll::Ready(Some(Ok(self.some_zeros())));
         }
         let Some((first, rest)) = self.pieces.split_first() else {
             let trailers = self.trailers.take().filter(|trailers| !trailers.is_empty());
@@ -160,7 +166,7 @@ impl http_body::Body for Playing {
             Zeros(count) => {
                 self.pieces = rest;
                 self.zeros = count;
-                self.poll_frame(_cx)
+                Poll::Ready(Some(Ok(self.some_zeros())))
             }
             Never => Poll::Pending,
             Exit(status) => end(status),

@@ -39,6 +39,8 @@ super::switches! {
 
 /// Bytes of a flood.
 const FLOOD: usize = 8 << 20;
+/// What a handshake line can never be.
+const LONG: &[u8] = &[b'x'; 1 << 20];
 /// Between the bytes of a slow line.
 const DRIP: Duration = Duration::from_millis(1);
 
@@ -71,7 +73,7 @@ impl Habit {
         let mut stdout = io::stdout().lock();
         let before: &[u8] = match self {
             Self::ClosesStdoutFirst => return Ok(()),
-            Self::MegabyteLine => &[b'x'; 1 << 20],
+            Self::MegabyteLine => LONG,
             Self::NulBytes => b"\0\0\0\0\n",
             Self::Latin1Noise => b"d\xe9marrage du greffon\n",
             Self::EmptyLine => b"\n",
@@ -137,9 +139,9 @@ fn close(streams: &[fn(&std::fs::File) -> nix::Result<()>]) {
 }
 
 fn flood(to: &mut impl io::Write) {
-    let line = [[b'#'; 127].as_slice(), b"\n"].concat();
-    for _ in 0..FLOOD / line.len() {
-        if to.write_all(&line).is_err() {
+    let lines = [[b'#'; 127].as_slice(), b"\n"].concat().repeat(64);
+    for _ in 0..FLOOD / lines.len() {
+        if to.write_all(&lines).is_err() {
             return;
         }
     }
