@@ -12,7 +12,7 @@ use super::tls_args::TlsArgs;
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::handshake::{Cookie, PluginEnv};
 use crate::peer::Target;
-use crate::peer::builtin::broken::{self, Defect};
+use crate::peer::builtin::broken::{self, Saboteur};
 use crate::peer::builtin::log::{Level, Log};
 use crate::peer::builtin::plugin::{Ended, PluginError, ServeSettings, Serves, run_direct, run_plugin};
 use crate::peer::builtin::stock::mistake::{self, Mistake};
@@ -51,8 +51,8 @@ pub struct KvArgs {
     #[arg(long, value_name = "FOLDER", env = "KV_STORAGE_DIR")]
     pub storage: Option<PathBuf>,
     /// Be wrong on purpose.
-    #[arg(long, value_name = "SWITCH", hide = true, value_parser = defect)]
-    pub as_broken: Option<Defect>,
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = saboteur)]
+    pub as_broken: Option<Saboteur>,
     /// How late the line of `--as-broken late-line` comes, in milliseconds.
     #[arg(long, value_name = "MS", hide = true)]
     pub late: Option<u64>,
@@ -103,8 +103,8 @@ fn transport(text: &str) -> Result<Transport, String> {
     Transport::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are tcp, unix"))
 }
 
-fn defect(text: &str) -> Result<Defect, String> {
-    Defect::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", broken::help()))
+fn saboteur(text: &str) -> Result<Saboteur, String> {
+    Saboteur::from_name(text).ok_or_else(|| format!("`{text}` is not known; known are\n{}", broken::help()))
 }
 
 fn mistake(text: &str) -> Result<Mistake, String> {

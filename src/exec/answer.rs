@@ -10,7 +10,7 @@ use super::lane::{LAST_WORD, StartFailure};
 use crate::dynamic::{self, expect};
 use crate::outcome::diagnose::Diagnosis;
 use crate::outcome::evidence::Reported;
-use crate::outcome::{GrpcStatus, Phase};
+use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
 use crate::peer::{CallResult, Connection, PeerError};
 
 /// Failing branches that are named one by one.
@@ -109,6 +109,29 @@ pub(super) fn failed(error: PeerError) -> Outcome {
         }),
         ..Outcome::default()
     }
+}
+
+/// A status OK with another number of messages than the one that is due, which libraries pass on
+/// in different ways, and some not at all.
+pub(super) fn miscounted(method: &dynamic::Method, result: &CallResult) -> Option<PeerError> {
+    let (code, text) = match result.receive.len() {
+        _ if method.server_streaming() || result.status.code != "OK" => return None,
+        1 => return None,
+        0 => ("rpc.grpc.no-message", "the server said OK and sent no message".to_owned()),
+        n => ("rpc.grpc.more-messages", format!("the server sent {n} messages where one is due")),
+    };
+    Some(PeerError {
+        reported: Reported {
+            phase: Some(Phase::Rpc),
+            error: text.clone(),
+            native: None,
+            status: None,
+            cause: Some(Cause { code: code.into(), certainty: Certainty::Observed, text }),
+        },
+        refused: false,
+        harness: false,
+        timed_out: false,
+    })
 }
 
 pub(super) fn received(method: &dynamic::Method, result: CallResult) -> Result<Outcome, Stop> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::answer::{Failure, Stop};
 use super::context::RunContext;
 use super::ground::{Ground, Spot};
-use super::lane::{self, Lane, LaneRequest, StartFailure};
+use super::lane::{self, LAST_EXIT, Lane, LaneRequest, StartFailure};
 use super::pool::Lease;
 use super::script::{self, Scene};
 use super::tls::SideSpecs;
@@ -152,6 +152,8 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
 /// How an attempt came to its end.
 enum End {
     Passed,
+    /// The client answered as if, and never sent anything.
+    Pretended,
     Check(String),
     Script(String),
     Failed(Box<Failure>),
@@ -208,13 +210,31 @@ async fn work<'a>(
     let result = script::run(scene, transcript).await;
     drop(work);
     match result {
+        Ok(()) if ground.main().now().lane.is_some_and(|lane| lane.senses.saw_no_client()) => End::Pretended,
         Ok(()) => End::Passed,
         Err(Stop::Check(text)) => End::Check(text),
         Err(Stop::Script(text)) => End::Script(text),
-        Err(Stop::Failed(failure)) => End::Failed(failure),
+        Err(Stop::Failed(failure)) => {
+            let lane = ground.focus().now().lane.filter(|lane| lane.senses.has_line());
+            if let Some(lane) = lane.filter(|_| may_have_left(&failure)) {
+                // The connection is gone; that its server has ended is told by another way.
+                let _ = tokio::time::timeout(LAST_EXIT, lane.senses.server_ended()).await;
+            }
+            End::Failed(failure)
+        }
         Err(Stop::Certain(diagnosis)) => End::Certain(diagnosis),
         Err(Stop::Down(text)) => End::Down(text),
         Err(Stop::NoLane(failure)) => End::NoLane(failure, false),
+    }
+}
+
+/// Whether a failed call is what the end of the server's process looks like from its client.
+fn may_have_left(failure: &Failure) -> bool {
+    let lost = |code: &str| ["UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED"].contains(&code);
+    match (&failure.reported.cause, &failure.reported.status) {
+        (Some(cause), _) => lane::is_left(&cause.code),
+        (None, Some(status)) => !failure.remote && lost(&status.code),
+        (None, None) => false,
     }
 }
 
@@ -383,6 +403,12 @@ fn conclude(
             observation.phase = Some(Phase::Check);
             observation.status = transcript.status;
             observation.cause = Some(observed("check.failed", text.clone()));
+        }
+        End::Pretended => {
+            let text = "every call was answered as it should be, and yet the client never sent anything to the server";
+            observation.ending = Ending::CouldNotRun;
+            observation.phase = Some(Phase::Driver);
+            observation.cause = Some(observed("driver.pretends", text.into()));
         }
         End::Script(text) => {
             observation.ending = Ending::CouldNotRun;

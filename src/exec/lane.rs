@@ -30,11 +30,11 @@ use super::tls::SideSpecs;
 pub(super) const LAST_WORD: Duration = Duration::from_millis(60);
 /// How long the end of a plugin that its host has given up is waited for: it tells a crash from a
 /// refusal.
-const LAST_EXIT: Duration = Duration::from_millis(150);
+pub(super) const LAST_EXIT: Duration = Duration::from_millis(150);
 /// The same where there was no line: then the end, or what made the host kill it, is all there is.
 const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 /// How long after its budget a line is still looked for, so that late and never are told apart.
-const LATE_WATCH: Duration = Duration::from_secs(1);
+const LATE_WATCH: Duration = Duration::from_millis(800);
 /// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
 const HOST_SLACK: Duration = Duration::from_secs(2);
 /// App protocol versions that hosts of this engine speak, unless the case changes them.
@@ -362,10 +362,11 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             leaving: CancellationToken::new(),
             gone: CancellationToken::new(),
         }),
-        Err((certain, error)) => {
+        Err((mut certain, error)) => {
             // What the shim tells may still be on its way, so that nothing seen yet decides here.
-            let unexplained =
-                |e: &PeerError| !(e.harness || e.refused || e.reported.cause.is_some() && senses.has_line());
+            let unexplained = |e: &PeerError| {
+                !(e.harness || e.refused || e.reported.cause.as_ref().is_some_and(|c| is_own_word(c, &senses)))
+            };
             if certain.is_none() && error.as_ref().is_some_and(unexplained) {
                 // The exit of a plugin that the host has just given up is part of the evidence.
                 let within = if senses.has_line() { LAST_EXIT } else { LAST_EXIT_WITHOUT_LINE };
@@ -376,6 +377,13 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
                     }
                 };
                 let _ = tokio::time::timeout(within, ended).await;
+            }
+            // Nobody listens, or the plugin closed: its end would be the reason.
+            let code = |cause: Option<&crate::outcome::Cause>| cause.is_some_and(|c| is_left(&c.code));
+            let own = error.as_ref().is_some_and(|e| code(e.reported.cause.as_ref()));
+            if senses.has_line() && (own || code(certain.as_ref().map(|c| &c.cause))) {
+                let _ = tokio::time::timeout(LAST_EXIT, senses.server_ended()).await;
+                certain = certain.map(|c| diagnose::certain(&senses.evidence(None, None)).map_or(c, Box::new));
             }
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);
@@ -391,6 +399,20 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             Err(StartFailure { evidence: Box::new(evidence), certain, error, commands, output })
         }
     }
+}
+
+/// Whether our own host has said all that there is: it waited for the plugin's end itself where that
+/// would explain a stdout that was closed.
+fn is_own_word(cause: &crate::outcome::Cause, senses: &Senses) -> bool {
+    senses.has_line() || cause.code == "handshake.stdout-closed"
+}
+
+/// Whether a cause is what the end of the server's process looks like from its client.
+pub(super) fn is_left(code: &str) -> bool {
+    code.starts_with("connect.refused")
+        || code.starts_with("rpc.closed")
+        || code.starts_with("rpc.io")
+        || code == "tls.closed.by-server"
 }
 
 /// What a launch waits for, given what came so far.

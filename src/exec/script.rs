@@ -10,7 +10,8 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 
 use super::answer::{
-    Outcome, Stop, connection, decode, document, encode, failed, first_of, received, unreachable, watched, within,
+    Outcome, Stop, connection, decode, document, encode, failed, first_of, miscounted, received, unreachable, watched,
+    within,
 };
 use super::ground::{Ground, Now, Spot};
 use super::transcript::{Transcript, bounded};
@@ -434,7 +435,10 @@ impl Runner<'_> {
         let request = self.request(&method, call, send)?;
         let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
         match connection.call(request).await {
-            Ok(result) => received(&method, result),
+            Ok(result) => match miscounted(&method, &result) {
+                Some(error) => Ok(failed(error)),
+                None => received(&method, result),
+            },
             Err(error) => Ok(failed(error)),
         }
     }

@@ -128,6 +128,12 @@ impl Senses {
         lock(&self.relay).is_none() && lock(&self.processes).is_empty() && lock(&self.handshake).is_none()
     }
 
+    /// Whether there is a relay between the peers, and nothing ever came through it.
+    pub(super) fn saw_no_client(&self) -> bool {
+        let relay = lock(&self.relay);
+        relay.as_ref().is_some_and(|relay| relay.reports().iter().all(|seen| seen.client_bytes == 0))
+    }
+
     /// Everything seen so far, with the client's account of a failure.
     pub(super) fn evidence(&self, client: Option<Reported>, timeout: Option<RanOut>) -> Evidence {
         let server =

@@ -250,6 +250,15 @@ pub struct WireReport {
 }
 
 impl WireReport {
+    /// What a side said first.
+    #[must_use]
+    pub const fn opening(&self, side: Side) -> &Opening {
+        match side {
+            Side::Client => &self.client_opening,
+            Side::Server => &self.server_opening,
+        }
+    }
+
     /// A connection of which nothing has been seen yet.
     #[must_use]
     pub const fn new(transport: Transport) -> Self {

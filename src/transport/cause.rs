@@ -259,6 +259,10 @@ fn alert_received(alert: AlertDescription, own: Own) -> Fault {
 
 /// `HandshakeFailure` → `handshake-failure`.
 fn alert_name(alert: AlertDescription) -> String {
+    if alert == AlertDescription::UnrecognisedName {
+        // As RFC 6066 spells it.
+        return "unrecognized-name".to_owned();
+    }
     let AlertDescription::Unknown(number) = alert else {
         let mut name = String::new();
         let mut after_upper = true;

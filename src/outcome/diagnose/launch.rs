@@ -99,6 +99,16 @@ fn reason(handshake: &HandshakeReport, process: &ProcessReport, exit: Exit) -> (
     }
 }
 
+/// A plugin that ended by itself after its line is the reason why nobody listens, not the dial.
+pub(super) fn without_consequences(e: &Evidence, mut findings: Vec<Finding>) -> Vec<Finding> {
+    let announced = e.handshake.as_ref().is_some_and(|h| h.line.is_some());
+    let gone = e.processes.iter().any(|p| p.side == Side::Server && p.exit.is_some() && !p.asked_to_end);
+    if announced && gone && findings.iter().any(|f| f.code.starts_with("process.")) {
+        findings.retain(|f| !f.code.starts_with("connect.refused"));
+    }
+    findings
+}
+
 /// Adds what the launch has to do with a failure that came later: a certificate that was never
 /// announced cannot be trusted, and a host without one may not even try TLS.
 pub(super) fn explain(e: &Evidence, found: &mut Finding) {

@@ -18,7 +18,7 @@ mod wire;
 
 use super::{
     Cause, Certainty, Ending, Exit, GrpcStatus, Phase,
-    evidence::{Evidence, ProcessReport, Side},
+    evidence::{Evidence, ProcessReport, Side, WireReport},
 };
 
 /// Texts kept of the peers.
@@ -76,7 +76,7 @@ impl Finding {
 /// `unknown`, and never a guess.
 #[must_use]
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
-    let wire = wire::read(evidence);
+    let wire = wire::read(evidence).filter(|wire| !rank::is_refuted(evidence, wire));
     let mut findings = Vec::new();
     findings.extend(driver(evidence));
     findings.extend(rank::own(evidence, wire.as_ref()));
@@ -86,7 +86,8 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     findings.extend(closed(evidence));
     findings.extend(status(evidence));
     findings.extend(ran_out(evidence));
-    let mut found = rank::best(findings).unwrap_or_else(|| hints::from_texts(evidence));
+    let mut found =
+        rank::best(launch::without_consequences(evidence, findings)).unwrap_or_else(|| hints::from_texts(evidence));
     launch::explain(evidence, &mut found);
     flaws::explain(evidence, &mut found);
     let status = evidence.client.as_ref().and_then(|c| c.status.clone());
@@ -154,7 +155,9 @@ fn process(e: &Evidence) -> Option<Finding> {
         Exit::Code(_) => "process.exited",
         Exit::Signal(_) => "process.signalled",
     };
-    let phase = last.map_or(Phase::Rpc, wire::phase);
+    // A server that never said anything may have been reached or not: that is a race of its end.
+    let mute = |w: &&WireReport| process.side == Side::Server && w.server_bytes == 0 && wire::phase(w) == Phase::Rpc;
+    let phase = if last.as_ref().is_some_and(mute) { Phase::Connect } else { last.map_or(Phase::Rpc, wire::phase) };
     let text = format!("the {}'s process {} while it was in use{}", process.side.name(), ended(exit), quote(process));
     Some(Finding::new(phase, code, Certainty::Observed, text).with_exit(Some(exit)))
 }

@@ -1,8 +1,8 @@
 //! Which of several findings is the reason.
 
 use super::{Finding, names, wire};
-use crate::outcome::Phase;
-use crate::outcome::evidence::{Evidence, Reported, Side};
+use crate::outcome::evidence::{Evidence, Opening, Reported, Side};
+use crate::outcome::{Certainty, Phase};
 
 /// Whether `code` is `prefix` or below it, in whole segments.
 pub(super) fn is_under(code: &str, prefix: &str) -> bool {
@@ -26,6 +26,11 @@ fn weight(code: &str) -> u8 {
         ("check", 7),
         ("process", 6),
         ("tls.alert", 5),
+        ("tls.broken", 5),
+        ("rpc.http2", 5),
+        ("rpc.grpc", 5),
+        ("rpc.goaway", 5),
+        ("rpc.reset", 5),
         ("tls.closed", 4),
         ("rpc.closed", 3),
         ("connect", 2),
@@ -74,6 +79,17 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
         .find(|p| p.side != side)
         .and_then(|p| p.exit)
         .filter(|_| is_under(&own.code, "handshake") || is_under(&own.code, "process"));
+    // A record that is none of a handshake's is TLS all the same.
+    let spoke_tls = |side: Side| wire::relevant(e).is_some_and(|w| w.opening(side) == &Opening::Tls);
+    for plain in [Side::Client, Side::Server] {
+        if own.code == format!("tls.plaintext-{}", plain.name()) && spoke_tls(plain) {
+            own.code = format!("tls.broken.by-{}", plain.name());
+            // What the wire read of it is more.
+            if wire.is_some() {
+                return None;
+            }
+        }
+    }
     if let Some((name, from)) = alert_of(&cause.code) {
         let number = names::alert_number(name);
         own.alert = number;
@@ -82,8 +98,12 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
         }
     }
     // What was waited for in vain is no more than a symptom: say what could be seen meanwhile.
-    if is_under(&own.code, "timeout") {
+    if is_under(&own.code, "timeout") || is_under(&own.code, "rpc.deadline") {
         own.text = format!("{}; {}", own.text, super::state(e));
+    }
+    // The wire has the bytes, the end what it made of them.
+    if let Some(wire) = wire.filter(|w| w.code == own.code && is_under(&w.code, "rpc.http2")) {
+        own.text = format!("{}; {}", wire.text, own.text);
     }
     // An end that finds no common signature scheme says what the wire shows from the other side:
     // that the client cannot accept this key. One cause, one code.
@@ -94,6 +114,17 @@ fn one(e: &Evidence, side: Side, told: &Reported, wire: Option<&Finding>) -> Opt
         own.text = format!("{}; {}", own.text, wire.text);
     }
     Some(own)
+}
+
+/// Whether an end of our own knows better than the wire: an encrypted alert that our client could
+/// read was an orderly close if the client speaks of no other, and nobody's certificate was refused.
+pub(super) fn is_refuted(e: &Evidence, wire: &Finding) -> bool {
+    let closed = e.client.as_ref().filter(|c| c.native.is_none()).and_then(|c| c.cause.as_ref());
+    let alert = wire::relevant(e).is_some_and(|w| w.alerts.iter().any(|a| a.from == Side::Server && a.encrypted));
+    alert
+        && closed.is_some_and(|c| c.code == "tls.closed.by-server")
+        && wire.certainty == Certainty::Deduced
+        && is_under(&wire.code, "tls.rejected.client-cert.by-server")
 }
 
 /// `tls.alert.NAME.from-SIDE`.

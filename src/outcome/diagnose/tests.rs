@@ -710,9 +710,63 @@ fn rpc_rows() -> Vec<Row> {
     ]
 }
 
+/// What saboteurs do.
+fn broken_rows() -> Vec<Row> {
+    let garbage = |side| {
+        let (client_opening, server_opening) = match side {
+            Side::Client => (Opening::Other("474554202f".into()), Opening::Http2),
+            Side::Server => (Opening::Http2, Opening::Other("485454502f312e31".into())),
+        };
+        wire(WireReport { client_opening, server_opening, ..plaintext() })
+    };
+    let refused = WireReport { refused: Some("Connection refused".into()), ..WireReport::new(Transport::Tcp) };
+    let certificate_shown = client_sent(&[621, 41], answered(GO, 0x0304, &[32, 600]));
+    vec![
+        (
+            "a client that is no HTTP/2 client",
+            garbage(Side::Client),
+            (Phase::Rpc, "rpc.http2.by-client", OBSERVED, Ending::Failed),
+        ),
+        (
+            "a server that is no HTTP/2 server",
+            garbage(Side::Server),
+            (Phase::Rpc, "rpc.http2.by-server", OBSERVED, Ending::Failed),
+        ),
+        (
+            "what broke HTTP/2 says more than who then closed",
+            Evidence {
+                client: Some(our_end("rpc.http2.by-server")),
+                ..wire(WireReport { closed_by: Some(Side::Client), ..plaintext() })
+            },
+            (Phase::Rpc, "rpc.http2.by-server", OBSERVED, Ending::Failed),
+        ),
+        (
+            "nobody listens, because the plugin has ended after its line",
+            Evidence { handshake: Some(line(None)), processes: vec![plugin(Some(Exit::Code(4)), "")], ..wire(refused) },
+            (Phase::Connect, "process.exited", OBSERVED, Ending::Crashed),
+        ),
+        (
+            "an encrypted alert that our own client read as an orderly close",
+            Evidence {
+                client: Some(our_end("tls.closed.by-server")),
+                ..wire(closed(Side::Server, alert(Side::Server, None, certificate_shown)))
+            },
+            (Phase::Tls, "tls.closed.by-server", OBSERVED, Ending::Failed),
+        ),
+        (
+            "an alert in place of a ClientHello, which rustls takes for plaintext",
+            Evidence {
+                server: Some(our_end("tls.plaintext-client")),
+                ..wire(alert(Side::Client, Some(40), offered(GO)))
+            },
+            (Phase::Tls, "tls.alert.handshake-failure.from-client", OBSERVED, Ending::Failed),
+        ),
+    ]
+}
+
 #[test]
 fn every_situation_has_its_name() {
-    let rows = [tls_rows(), client_key_rows(), flaw_rows(), launch_rows(), rpc_rows()].concat();
+    let rows = [tls_rows(), client_key_rows(), flaw_rows(), launch_rows(), rpc_rows(), broken_rows()].concat();
     let mut wrong = Vec::new();
     for (what, evidence, expected) in &rows {
         let d = diagnose(evidence);
@@ -729,7 +783,7 @@ fn every_situation_has_its_name() {
 
 #[test]
 fn what_is_certain_ends_a_case_and_what_is_not_does_not() {
-    let rows = [tls_rows(), launch_rows(), rpc_rows()].concat();
+    let rows = [tls_rows(), launch_rows(), rpc_rows(), broken_rows()].concat();
     let uncertain = [
         "silence",
         "a line that some hosts take, and this one did not",
@@ -741,6 +795,7 @@ fn what_is_certain_ends_a_case_and_what_is_not_does_not() {
         "a status of the server",
         "the deadline",
         "the connection breaks under a call",
+        "what broke HTTP/2 says more than who then closed",
         "asked to end: no crash",
         "no answer, and the wire says that it was in use",
         "no connection, because the server says nothing to a ClientHello",

@@ -94,7 +94,7 @@ fn one(e: &Evidence, w: &WireReport) -> Option<Finding> {
         let text = format!("the server's address could not be dialled: {error}");
         return Some(Finding::new(Phase::Connect, "connect.refused", Certainty::Observed, text));
     }
-    if phase(w) != Phase::Tls && w.client_opening != Opening::Http2 {
+    if phase(w) != Phase::Tls && !matches!(w.client_opening, Opening::Http2 | Opening::Other(_)) {
         return None;
     }
     match (&w.client_opening, &w.server_opening) {
@@ -116,9 +116,26 @@ fn one(e: &Evidence, w: &WireReport) -> Option<Finding> {
                         without an answer";
             Some(Finding::new(Phase::Tls, "tls.plaintext-client", Certainty::Deduced, text))
         }
+        // What a side says first in plaintext must be HTTP/2 (RFC 9113 section 3.4).
+        (Opening::Http2, Opening::Other(hex)) => Some(no_http2(Side::Server, hex)),
+        (Opening::Other(hex), Opening::Nothing | Opening::Http2 | Opening::Other(_)) => {
+            Some(no_http2(Side::Client, hex))
+        }
         (Opening::Tls, _) if w.established != Some(true) => handshake(e, w),
         _ => None,
     }
+}
+
+/// Bytes that are readable are shown so.
+fn no_http2(side: Side, bytes: &str) -> Finding {
+    let readable = |b: &u8| b.is_ascii_graphic() || b.is_ascii_whitespace();
+    let shown = match hex::decode(bytes) {
+        Ok(text) if text.iter().all(readable) => format!("`{}`", String::from_utf8_lossy(&text).escape_default()),
+        _ => format!("{bytes} (hex)"),
+    };
+    let name = side.name();
+    let text = format!("the {name} does not speak HTTP/2: it began with {shown}");
+    Finding::new(Phase::Rpc, format!("rpc.http2.by-{name}"), Certainty::Observed, text)
 }
 
 fn expects_tls(e: &Evidence) -> bool {

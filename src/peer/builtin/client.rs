@@ -1,33 +1,32 @@
 //! The client: one connection, dialled once, never reconnected; calls of any method by its bytes.
 
 use std::error::Error as _;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Uri;
 use http::uri::PathAndQuery;
-use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, Binary, KeyAndValueRef, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-use tower::Service;
 
+use super::account::{End, Known, account, find, gone, http2, local_status, never_sent};
+use super::channel::Channel;
 use super::codec::Raw;
 use super::host;
 use super::spawn::{Spawner, TokioSpawner};
 use super::stream::OpenStream;
 use crate::dynamic::DETAILS;
-use crate::outcome::evidence::{ConnectionFacts, Reported};
-use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
+use crate::outcome::evidence::{ConnectionFacts, Side};
+use crate::outcome::{GrpcStatus, Phase};
 use crate::peer::{
     CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, Metadata, PeerError, Stream, Target,
     TlsSpec,
@@ -39,6 +38,9 @@ pub(super) const MESSAGE_LIMIT: usize = 64 << 20;
 
 /// All messages of a whole stream together, at most, in bytes.
 const RECEIVE_LIMIT: usize = 256 << 20;
+
+/// What a call that found its connection ended waits for the reason.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// How long the other side may take to see a connection's orderly end.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -88,33 +90,15 @@ impl Client for BuiltinClient {
     }
 }
 
-/// hyper's connection as the transport that tonic's client wants. tonic's own `Channel` would put a
-/// queue, a worker and a reconnecting layer between; none is wanted here.
-#[derive(Debug, Clone)]
-pub(super) struct Channel(SendRequest<Body>);
-
-impl Service<http::Request<Body>> for Channel {
-    type Response = http::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
-
 /// A live HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    channel: Option<Channel>,
+    sender: Option<SendRequest<Body>>,
     origin: Uri,
     facts: ConnectionFacts,
     watch: Arc<Watch>,
-    task: JoinHandle<Option<String>>,
+    end: End,
+    task: JoinHandle<()>,
 }
 
 impl Drop for Wire {
@@ -134,26 +118,31 @@ impl Wire {
         let origin = format!("{scheme}://{}", tls.server_name)
             .parse()
             .map_err(|_| Fault::new(Phase::Tls, "tls.setup", format!("`{}` is no host name", tls.server_name)))?;
-        let broken = |watch: &Watch, error: Option<String>| {
-            watch.fault().unwrap_or_else(|| {
-                let text = error.unwrap_or_else(|| "it closed the connection".to_owned());
-                Fault::new(Phase::Rpc, "rpc.http2", format!("the server at {target} does not speak HTTP/2: {text}"))
+        let broken = |watch: &Watch, fault: Option<Fault>| {
+            fault.or_else(|| watch.fault()).unwrap_or_else(|| {
+                let text = format!("the server at {target} does not speak HTTP/2: it closed the connection");
+                Fault::new(Phase::Rpc, "rpc.http2.by-server", text)
             })
         };
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .handshake(TokioIo::new(link))
             .await
-            .map_err(|error| broken(&watch, Some(error.to_string())))?;
-        let task = tokio::spawn(async move { connection.await.err().map(|error| chain(&error)) });
-        let mut wire = Self { channel: Some(Channel(sender)), origin, facts, watch, task };
+            .map_err(|error| broken(&watch, of_connection(&error)))?;
+        let (ended, end) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let fault = connection.await.err().and_then(|error| of_connection(&error));
+            ended.send_replace(Some(fault));
+        });
+        let mut wire = Self { sender: Some(sender), origin, facts, watch, end, task };
         match timeout_at(deadline, first).await {
             Ok(Ok(())) => match wire.watch.fault() {
                 Some(fault) => Err(fault),
                 None => Ok(wire),
             },
             Ok(Err(_)) => {
-                let error = (&mut wire.task).await.ok().flatten();
-                Err(broken(&wire.watch, error))
+                let _ = (&mut wire.task).await;
+                let fault = wire.end.borrow().clone().flatten();
+                Err(broken(&wire.watch, fault))
             }
             Err(_) => {
                 let text = format!("the server at {target} sent nothing within {within:?}");
@@ -164,31 +153,34 @@ impl Wire {
 
     /// Ends it in order.
     pub(super) async fn end(mut self) {
-        self.channel = None;
+        self.sender = None;
         let _ = timeout(CLOSE_LIMIT, &mut self.task).await;
     }
 
-    pub(super) fn grpc(&self) -> Result<Grpc<Channel>, PeerError> {
-        let Some(channel) = self.channel.clone() else {
+    /// A client for one call, and what will be known of it.
+    pub(super) fn grpc(&self) -> Result<(Grpc<Channel>, Known), PeerError> {
+        let Some(sender) = self.sender.clone() else {
             return Err(Fault::new(Phase::Rpc, "rpc.closed", "the connection was closed by this client").into());
         };
-        Ok(Grpc::with_origin(channel, self.origin.clone()).max_decoding_message_size(MESSAGE_LIMIT))
-    }
-
-    pub(super) fn watch(&self) -> &Arc<Watch> {
-        &self.watch
+        let (channel, seen) = Channel::new(sender);
+        let grpc = Grpc::with_origin(channel, self.origin.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        Ok((grpc, Known { seen, watch: Arc::clone(&self.watch), end: self.end.clone() }))
     }
 
     /// A call from its first to its last message.
     pub(super) async fn run(&self, request: CallRequest) -> Result<CallResult, PeerError> {
-        let mut grpc = self.grpc()?;
+        let (mut grpc, known) = self.grpc()?;
         let CallRequest { method, send, metadata, deadline } = request;
         let path = path(&method)?;
         let request = prepare(futures::stream::iter(send), &metadata, Some(deadline))?;
         let mut result = unfinished();
         let ended = timeout(deadline, exchange(&mut grpc, request, path, &mut result)).await;
         let status = ended.unwrap_or_else(|_| Err(deadline_passed(deadline)));
-        finish(&mut result, status, &self.watch);
+        if status.as_ref().is_err_and(never_sent) {
+            // Calls learn that the connection has ended a moment before it is known why.
+            let _ = timeout(LAST_WORD, self.end.clone().wait_for(Option::is_some)).await;
+        }
+        finish(&mut result, status, &known);
         Ok(result)
     }
 }
@@ -252,16 +244,17 @@ pub(super) fn unfinished() -> CallResult {
 }
 
 /// The end of a call, local or received.
-pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, watch: &Watch) {
-    let status = match end {
-        Ok(trailers) => {
+pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, known: &Known) {
+    let status = match (end, known.seen.no_grpc()) {
+        (Ok(trailers), None) => {
             result.trailers = from_map(&trailers);
             return;
         }
-        Err(status) => status,
+        // tonic takes any answer that looks like a message.
+        (Ok(_), Some((_, how))) => Status::unknown(format!("the answer has {how}")),
+        (Err(status), _) => status,
     };
-    // A status that the library made up carries what it was made from; a received one does not.
-    let local = status.source().is_some();
+    let local = status.source().is_some() || !known.seen.gave(status.code());
     let status = if never_sent(&status) { gone(status) } else { status };
     result.trailers = from_map(status.metadata());
     if !status.details().is_empty() {
@@ -271,79 +264,17 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
     result.status = GrpcStatus { code: code.to_owned(), text: status.message().to_owned() };
     result.local = Some(local);
     if local {
-        result.reported = Some(account(&status, code, watch));
+        result.reported = Some(account(&status, code, known));
     }
 }
 
-/// hyper calls a request that found the connection ended a cancelled one, and tonic repeats it.
-fn never_sent(status: &Status) -> bool {
-    let mut next = status.source();
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_canceled() || error.is_closed();
-        }
-        next = error.source();
-    }
-    false
-}
-
-fn gone(status: Status) -> Status {
-    let mut gone = Status::unavailable("the connection has ended");
-    gone.set_source(Arc::new(status));
-    gone
-}
-
-/// What this end knows of a status that it made up itself.
-fn account(status: &Status, code: &str, watch: &Watch) -> Reported {
-    let given = Some(GrpcStatus { code: code.to_owned(), text: status.message().to_owned() });
-    let closed = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
-    if let Some(fault) = watch.fault().filter(|_| closed) {
-        return Reported { status: given, ..fault.reported };
-    }
-    if never_sent(status) {
-        let text = "the server ended the connection before the call";
-        return Reported { status: given, ..Fault::new(Phase::Rpc, "rpc.closed", text).reported };
-    }
-    let text = match status.source() {
-        Some(source) if source.to_string() != status.message() => format!("{}: {}", status.message(), chain(source)),
-        _ => status.message().to_owned(),
-    };
-    Reported {
-        phase: Some(Phase::Rpc),
-        error: text.clone(),
-        native: None,
-        status: given,
-        cause: Some(Cause { code: format!("rpc.{code}"), certainty: Certainty::Observed, text }),
-    }
-}
-
-/// Marks a status as made by this client.
-#[derive(Debug, thiserror::Error)]
-#[error("made by the client itself")]
-struct Local;
-
-pub(super) fn local_status(code: Code, text: impl Into<String>) -> Status {
-    let mut status = Status::new(code, text);
-    status.set_source(Arc::new(Local));
-    status
+/// Why a connection ended, if the server broke or ended it by HTTP/2.
+fn of_connection(error: &hyper::Error) -> Option<Fault> {
+    find::<h2::Error>(error).and_then(|error| http2(error, Side::Server))
 }
 
 pub(super) fn deadline_passed(deadline: Duration) -> Status {
     local_status(Code::DeadlineExceeded, format!("no end of the call within its deadline of {deadline:?}"))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// A request that cannot even be written: the scenario's mistake, not the pair's.

@@ -385,7 +385,7 @@ impl Stdio {
 /// Fetches stdio for as long as the connection lives; a plugin without it is tolerated, as
 /// go-plugin's host does.
 fn fetch_stdio(wire: &Wire, stdio: Arc<Stdio>) {
-    let Ok(mut grpc) = wire.grpc() else { return };
+    let Ok((mut grpc, _)) = wire.grpc() else { return };
     tokio::spawn(async move {
         let path = http::uri::PathAndQuery::from_static("/plugin.GRPCStdio/StreamStdio");
         let request = tonic::Request::new(tokio_stream::once(Bytes::new()));

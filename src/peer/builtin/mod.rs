@@ -5,7 +5,9 @@
 //! serve kv`, `soupscen serve stock`), which any go-plugin host can start; [`BuiltinClient`] dials, and hosts plugins.
 //! [`broken`] has the plugins that are wrong on purpose.
 
+mod account;
 pub mod broken;
+mod channel;
 mod client;
 mod codec;
 mod control;

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::broken::{self, Defect, LATE};
+use super::broken::habit::Habit;
+use super::broken::handshake::identity_for;
+use super::broken::{Defect, LATE, Saboteur};
 use super::control::Stdio;
 use super::log::Log;
 use super::server::{App, Content, start};
@@ -72,7 +74,7 @@ pub struct ServeSettings {
     /// A line on the plugin's stdout stream for each put.
     pub echo: bool,
     /// A defect.
-    pub broken: Option<Defect>,
+    pub broken: Option<Saboteur>,
     /// How late `late-line` is.
     pub late: Option<Duration>,
     /// stderr.
@@ -144,7 +146,11 @@ pub enum Ended {
 /// When it cannot come as far as its line.
 pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended, PluginError> {
     let signals = Signals::listen(false)?;
-    let defect = settings.broken;
+    let defect = defect(&settings);
+    let habit = settings.broken.and_then(Saboteur::habit);
+    if let Some(status) = habit.and_then(Habit::first) {
+        return Ok(Ended::ByDefect(status));
+    }
     match defect {
         Some(Defect::ExitAtOnce) => return Ok(Ended::ByDefect(3)),
         Some(Defect::Silence) => {
@@ -167,7 +173,7 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
     let (stdio, end) = (Stdio::new(), CancellationToken::new());
     let content = content(&settings, settings.echo.then(|| Arc::clone(&stdio)))?;
     let app = App::plugin(content, Arc::clone(&stdio), end.clone());
-    let running = start(listener, config, app, settings.log);
+    let running = start(listener, config, app.broken(settings.broken), settings.log);
     let announcement = Announcement { line };
     let text = match defect {
         Some(defect) => defect.print(&announcement)?,
@@ -176,10 +182,20 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
     if defect == Some(Defect::LateLine) {
         tokio::time::sleep(settings.late.unwrap_or(LATE)).await;
     }
-    if let Some(text) = text {
-        say(&text)?;
+    match (habit, text) {
+        (Some(habit), Some(text)) => {
+            habit.print(&text).map_err(|error| PluginError::Io { what: "print to stdout", error })?;
+            if let Some(status) = habit.after_line() {
+                return Ok(Ended::ByDefect(status));
+            }
+        }
+        (None, Some(text)) => say(&text)?,
+        (_, None) => {}
     }
     settings.log.info(&format!("serving {} at {} with tls {mode}", settings.serves.name(), announcement.line.target));
+    if habit.is_some_and(Habit::stays) {
+        std::future::pending::<()>().await;
+    }
     tokio::select! {
         () = end.cancelled() => settings.log.debug("ending, as the host asked"),
         () = signals.ended() => settings.log.debug("ending, by signal"),
@@ -202,14 +218,18 @@ pub async fn run_direct(settings: ServeSettings, address: Target) -> Result<Ende
         return Err(PluginError::Settings(text.to_owned()));
     }
     let tls = TlsSpec { mode, ..settings.tls.clone() };
-    let config = server_config(&settings.broken.map_or(tls.clone(), |defect| defect.tls(tls)))?;
+    let config = server_config(&defect(&settings).map_or(tls.clone(), |defect| defect.tls(tls)))?;
     let listener = listen(&address).await?;
     let text = format!("serving {} at {} with tls {mode}", settings.serves.name(), listener.target());
-    let running = start(listener, config, App::direct(content(&settings, None)?), settings.log);
+    let running = start(listener, config, App::direct(content(&settings, None)?).broken(settings.broken), settings.log);
     say(&text)?;
     signals.ended().await;
     running.end(END_GRACE).await;
     Ok(Ended::InOrder)
+}
+
+fn defect(settings: &ServeSettings) -> Option<Defect> {
+    settings.broken.and_then(Saboteur::defect)
 }
 
 /// The mode that was decided and the TLS that is done, which differ for liars.
@@ -224,10 +244,10 @@ fn plugin_tls(settings: &ServeSettings, env: &PluginEnv) -> Result<(TlsMode, Tls
         };
         tls.ca = Some(Arc::new(Identity::trust_from_pem(pem.as_bytes(), "PLUGIN_CLIENT_CERT")?));
         if tls.identity.is_none() {
-            tls.identity = Some(broken::identity_for(settings.broken, settings.key.unwrap_or(DEFAULT_KEY))?);
+            tls.identity = Some(identity_for(defect(settings), settings.key.unwrap_or(DEFAULT_KEY))?);
         }
     }
-    Ok((mode, settings.broken.map_or(tls.clone(), |defect| defect.tls(tls))))
+    Ok((mode, defect(settings).map_or(tls.clone(), |defect| defect.tls(tls))))
 }
 
 async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Listener, PluginError> {
@@ -235,7 +255,7 @@ async fn plugin_listener(settings: &ServeSettings, env: &PluginEnv) -> Result<Li
         return listen(address).await;
     }
     let asked = settings.transport.unwrap_or(Transport::Unix);
-    match settings.broken.map_or(asked, |defect| defect.transport(asked)) {
+    match defect(settings).map_or(asked, |defect| defect.transport(asked)) {
         Transport::Tcp => {
             let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let (min, max) = settings.ports.or(env.ports).unwrap_or((0, 0));

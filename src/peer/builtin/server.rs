@@ -18,7 +18,10 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::broken::Defect;
+use super::account::{find, http2};
+use super::broken::answer::Answer;
+use super::broken::wire::{self, Script};
+use super::broken::{Defect, Saboteur};
 use super::client::MESSAGE_LIMIT;
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
@@ -33,6 +36,7 @@ use super::stock::{self, STOCK_SERVICE};
 use super::store::Store;
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::Phase;
+use crate::outcome::evidence::Side;
 use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw};
 use crate::pki::Authority;
 use crate::transport::{Fault, Link, Listener, Socket, Target, secure, server_config};
@@ -114,6 +118,8 @@ pub(super) enum Content {
 pub(super) struct App {
     own: Own,
     rest: Routes,
+    answer: Option<&'static Answer>,
+    script: Option<&'static Script>,
 }
 
 #[derive(Clone)]
@@ -150,7 +156,7 @@ impl App {
     pub(super) fn direct(content: Content) -> Self {
         let own = Own::new(content);
         let rest = common(vec!["", own.service()]).prepare();
-        Self { own, rest }
+        Self { own, rest, answer: None, script: None }
     }
 
     /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
@@ -160,7 +166,12 @@ impl App {
             .add_service(GrpcBrokerServer::new(Broker { end: end.clone() }))
             .add_service(GrpcControllerServer::new(Controller { end: end.clone() }))
             .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
-        Self { own, rest: rest.prepare() }
+        Self { own, rest: rest.prepare(), answer: None, script: None }
+    }
+
+    /// Wrong on purpose, if that is asked for.
+    pub(super) fn broken(self, how: Option<Saboteur>) -> Self {
+        Self { answer: how.and_then(Saboteur::answer), script: how.and_then(Saboteur::script), ..self }
     }
 }
 
@@ -205,6 +216,9 @@ impl Service<http::Request<Incoming>> for App {
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
+        if let Some(answer) = self.answer.filter(|answer| answer.is_to(path)) {
+            return Box::pin(std::future::ready(Ok(answer.response())));
+        }
         if self.own.has(path) {
             match &mut self.own {
                 Own::Kv(kv) => kv.call(request),
@@ -339,6 +353,14 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
 }
 
 async fn connection(socket: Socket, shared: Arc<Shared>) {
+    if let Some(script) = shared.app.script {
+        tokio::select! {
+            () = shared.end.cancelled() => {}
+            () = shared.kill.cancelled() => {}
+            () = wire::play(script, socket, shared.config.clone()) => {}
+        }
+        return;
+    }
     let secured = tokio::select! {
         () = shared.kill.cancelled() => return,
         secured = secure(socket, shared.config.clone(), HANDSHAKE_LIMIT) => secured,
@@ -373,7 +395,11 @@ async fn serve(link: Link, shared: &Shared) {
     // A connection that ends after HTTP/2 began is an ordinary end, whatever hyper calls it: what
     // the calls were answered says more. Before that it is a client that never spoke HTTP/2.
     if let Err(error) = result {
-        let fault = watch.fault().filter(|fault| fault.reported.phase == Some(Phase::Tls));
+        let broken = || {
+            let error = find::<h2::Error>(&error).filter(|error| error.is_library());
+            error.and_then(|error| http2(error, Side::Client))
+        };
+        let fault = watch.fault().filter(|fault| fault.reported.phase == Some(Phase::Tls)).or_else(broken);
         shared.log.debug(&format!("a connection ended: {error}"));
         if let Some(fault) = fault {
             shared.log.warn(&format!("a connection failed: {} ({})", fault.reported.error, fault.code()));

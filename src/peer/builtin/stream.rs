@@ -1,6 +1,5 @@
 //! An open stream of a call: message by message, in any order of both directions.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Response, Status, Streaming};
 
-use super::client::{Wire, deadline_passed, finish, from_map, local_status, path, prepare, unfinished};
+use super::account::{Known, local_status};
+use super::client::{Wire, deadline_passed, finish, from_map, path, prepare, unfinished};
 use super::codec::Raw;
 use crate::outcome::Phase;
 use crate::peer::{CallRequest, CallResult, PeerError, Stream};
-use crate::transport::{Fault, Watch};
+use crate::transport::Fault;
 
 /// A message on its way, and the sender that waits until the transport takes it.
 type Outgoing = (Bytes, oneshot::Sender<()>);
@@ -32,7 +32,7 @@ pub(super) struct OpenStream {
     receiving: Receiving,
     deadline: Instant,
     budget: Duration,
-    watch: Arc<Watch>,
+    known: Known,
     result: CallResult,
 }
 
@@ -46,7 +46,7 @@ impl Drop for OpenStream {
 
 impl OpenStream {
     pub(super) fn start(wire: &Wire, request: CallRequest) -> Result<Self, PeerError> {
-        let mut grpc = wire.grpc()?;
+        let (mut grpc, known) = wire.grpc()?;
         let CallRequest { method, send, metadata, deadline } = request;
         let path = path(&method)?;
         let (outgoing, queue) = mpsc::channel::<Outgoing>(1);
@@ -63,7 +63,7 @@ impl OpenStream {
             receiving: Receiving::Headers(task),
             deadline: Instant::now() + deadline,
             budget: deadline,
-            watch: Arc::clone(wire.watch()),
+            known,
             result: unfinished(),
         })
     }
@@ -75,7 +75,7 @@ impl OpenStream {
         // Dropping the response resets the stream if it is still open.
         self.receiving = Receiving::Ended;
         self.outgoing = None;
-        finish(&mut self.result, end, &self.watch);
+        finish(&mut self.result, end, &self.known);
     }
 
     /// The next message; `None` once ended, with the status in `result`. Safe to drop while waiting.
@@ -128,7 +128,7 @@ impl Stream for OpenStream {
                 Ok(Err(())) => Err(over("the call has ended; its status says why")),
                 Err(_) => {
                     let text = format!("the transport took no message within the deadline of {:?}", self.budget);
-                    Err(Fault::new(Phase::Rpc, "rpc.DEADLINE_EXCEEDED", text).timed_out().into())
+                    Err(Fault::new(Phase::Rpc, "rpc.deadline", text).timed_out().into())
                 }
             }
         })

@@ -30,9 +30,12 @@ pub(super) enum Slot {
 /// Why no answer came.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum LinkError {
-    /// The process is gone or broke the contract; every request on it fails alike.
+    /// The process is gone; every request on it fails alike.
     #[error("{0}")]
     Broken(String),
+    /// The process sent what is no message: likewise, and it is to blame.
+    #[error("{0}")]
+    Contract(String),
     /// The driver refused the request.
     #[error("the driver answered `{kind:?}`: {text}")]
     Refused {
@@ -43,8 +46,10 @@ pub(super) enum LinkError {
     },
 }
 
-/// Bytes of `observed` kept per id, and lines of it.
+/// Lines of `observed` kept per id.
 const OBSERVED_LINES: usize = 64;
+/// Ids that lines of `observed` are kept of: many more than can be in use at a time.
+const OBSERVED_IDS: usize = 4096;
 
 type Answer = Result<Reply, LinkError>;
 
@@ -52,7 +57,14 @@ type Answer = Result<Reply, LinkError>;
 struct Table {
     waiting: HashMap<Slot, oneshot::Sender<Answer>>,
     observed: HashMap<String, Vec<serde_json::Value>>,
-    broken: Option<String>,
+    broken: Option<LinkError>,
+}
+
+impl Table {
+    /// A driver may make ids up.
+    fn has_room(&self, id: &str) -> bool {
+        self.observed.len() < OBSERVED_IDS || self.observed.contains_key(id)
+    }
 }
 
 /// The link to a driver process; cheap to clone.
@@ -101,7 +113,7 @@ impl Link {
         let (tx, rx) = oneshot::channel();
         let mut table = lock(&self.table);
         match &table.broken {
-            Some(why) => drop(tx.send(Err(LinkError::Broken(why.clone())))),
+            Some(why) => drop(tx.send(Err(why.clone()))),
             None => drop(table.waiting.insert(slot, tx)),
         }
         rx
@@ -122,7 +134,7 @@ impl Link {
                 text: format!("the request has {} bytes, a line may have {MAX_LINE}", line.len()),
             });
         }
-        self.lines.send(line).await.map_err(|_| LinkError::Broken(self.why()))
+        self.lines.send(line).await.map_err(|_| self.why())
     }
 
     /// Sends at once if there is room; for cancels from `Drop`.
@@ -141,7 +153,7 @@ impl Link {
     pub(super) async fn ask(&self, slot: Slot, request: &Request) -> Answer {
         let answer = self.expect(slot);
         self.send(request).await?;
-        answer.await.unwrap_or_else(|_| Err(LinkError::Broken(self.why())))
+        answer.await.unwrap_or_else(|_| Err(self.why()))
     }
 
     /// Takes what was observed of an id so far.
@@ -159,8 +171,8 @@ impl Link {
         self.observed_changed.subscribe()
     }
 
-    fn why(&self) -> String {
-        lock(&self.table).broken.clone().unwrap_or_else(|| "the driver is gone".into())
+    fn why(&self) -> LinkError {
+        lock(&self.table).broken.clone().unwrap_or_else(|| LinkError::Broken("the driver is gone".into()))
     }
 }
 
@@ -201,11 +213,16 @@ async fn read_lines(
     let mut lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE));
     let why = loop {
         let line = match lines.next().await {
-            None => break "the driver ended its output".to_owned(),
+            None => break LinkError::Broken("the driver ended its output".to_owned()),
             Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
-                break format!("the driver sent a line of more than {MAX_LINE} bytes");
+                break LinkError::Contract(format!("the driver sent a line of more than {MAX_LINE} bytes"));
             }
-            Some(Err(LinesCodecError::Io(e))) => break format!("the driver's output cannot be read: {e}"),
+            Some(Err(LinesCodecError::Io(e))) if e.kind() == std::io::ErrorKind::InvalidData => {
+                break LinkError::Contract("the driver sent a line that is no UTF-8".to_owned());
+            }
+            Some(Err(LinesCodecError::Io(e))) => {
+                break LinkError::Broken(format!("the driver's output cannot be read: {e}"));
+            }
             Some(Ok(line)) => line,
         };
         if line.trim().is_empty() {
@@ -215,7 +232,8 @@ async fn read_lines(
             Ok(reply) => deliver(&table, &observed_changed, reply),
             Err(e) => {
                 let start: String = line.chars().take(200).collect();
-                break format!("the driver sent a line that is no message of the contract ({e}): {start}");
+                let text = format!("the driver sent a line that is no message of the contract ({e}): {start}");
+                break LinkError::Contract(text);
             }
         }
     };
@@ -225,7 +243,7 @@ async fn read_lines(
         std::mem::take(&mut table.waiting)
     };
     for (_, tx) in waiting {
-        let _ = tx.send(Err(LinkError::Broken(why.clone())));
+        let _ = tx.send(Err(why.clone()));
     }
     let _ = broken.send(true);
 }
@@ -268,7 +286,7 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
             return;
         }
         Reply::Observed { id, what, rest } => {
-            if let Some(id) = id {
+            if let Some(id) = id.as_ref().filter(|id| table.has_room(id)) {
                 let kept = table.observed.entry(id.clone()).or_default();
                 if kept.len() < OBSERVED_LINES {
                     let mut value = serde_json::Map::new();

@@ -240,12 +240,15 @@ impl Driver {
                 ..self.harness("driver.unsupported", &format!("it does not support the request: {text}"))
             },
             LinkError::Refused { .. } => self.harness("driver.refused", &error.to_string()),
-            LinkError::Broken(_) => self.broken(running, error).await,
+            LinkError::Broken(_) | LinkError::Contract(_) => self.broken(running, error).await,
         }
     }
 
-    /// The driver broke off: how it ended and its last words say why, and come a moment later.
+    /// The driver broke the contract, or off: how it ended and its last words say why, and come a moment later.
     async fn broken(&self, running: &Running, error: &LinkError) -> PeerError {
+        if let LinkError::Contract(text) = error {
+            return self.harness("driver.contract", text);
+        }
         let _ = tokio::time::timeout(GONE_WITHIN, running.process.ended()).await;
         self.harness("driver.broken", &format!("{error}; {}", running.process.account()))
     }

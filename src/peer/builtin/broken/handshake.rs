@@ -1,10 +1,10 @@
-//! Plugins that are wrong on purpose, one switch each (`soupscen serve kv --as-broken SWITCH`): what
+//! Plugins with a wrong handshake, and liars that do something else than they are asked: what
 //! `scenarios/negative/handshake.yaml` runs against every host.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plugin::{Announcement, PluginError};
+use super::super::plugin::{Announcement, PluginError};
 use crate::axis::values::{KeyType, TlsMode, Transport};
 use crate::outcome::Phase;
 use crate::peer::{PeerError, ServeRequest};
@@ -14,52 +14,34 @@ use crate::transport::{Fault, Target, TlsSpec};
 /// How long `late-line` waits unless told otherwise.
 pub const LATE: Duration = Duration::from_millis(1500);
 
-macro_rules! defects {
-    ($($variant:ident $name:literal $what:literal;)+) => {
-        /// One defect.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Defect {
-            $(#[doc = $what] $variant,)+
-        }
-
-        impl Defect {
-            /// All of them, with the names of their switches and what they do.
-            pub const TABLE: &'static [(Self, &'static str, &'static str)] = &[$((Self::$variant, $name, $what)),+];
-        }
-    };
-}
-
-defects! {
-    ExitAtOnce "exit-at-once" "exits with status 3 before anything else";
-    Silence "silence" "stays alive and prints no line";
-    NoiseBeforeLine "noise-before-line" "prints a line of text before the handshake line";
-    ThreeFields "three-fields" "prints a line of three fields";
-    FiveFields "five-fields" "prints a line without field 6";
-    KindNetrpc "kind-netrpc" "says `netrpc` in field 5";
-    CoreVersion "core-version" "says core version 2";
-    AppVersion "app-version" "announces protocol version 99, which no host speaks";
-    UnknownNetwork "unknown-network" "says `udp` in field 3";
-    CertPadded "cert-padded" "pads the base64 of field 6";
-    CertBroken "cert-broken" "cuts field 6 in half";
-    CertEmpty "cert-empty" "leaves field 6 empty under `AutoMTLS`";
-    OtherCert "other-cert" "announces another certificate than it shows";
-    DeadAddress "dead-address" "announces an address where nobody listens";
-    LateLine "late-line" "prints its line late";
-    IgnoresKey "ignores-key" "shows a P-384 certificate, or P-256 where P-384 was asked for";
-    IgnoresTls "ignores-tls" "serves plaintext whatever is asked";
-    IgnoresMutual "ignores-mutual" "asks for no client certificate";
-    IgnoresTransport "ignores-transport" "listens on the other socket family";
+super::switches! {
+    /// One defect.
+    Defect {
+        ExitAtOnce "exit-at-once" "exits with status 3 before anything else";
+        Silence "silence" "stays alive and prints no line";
+        NoiseBeforeLine "noise-before-line" "prints a line of text before the handshake line";
+        ThreeFields "three-fields" "prints a line of three fields";
+        FiveFields "five-fields" "prints a line without field 6";
+        KindNetrpc "kind-netrpc" "says `netrpc` in field 5";
+        CoreVersion "core-version" "says core version 2";
+        AppVersion "app-version" "announces protocol version 99, which no host speaks";
+        UnknownNetwork "unknown-network" "says `udp` in field 3";
+        CertPadded "cert-padded" "pads the base64 of field 6";
+        CertBroken "cert-broken" "cuts field 6 in half";
+        CertEmpty "cert-empty" "leaves field 6 empty under `AutoMTLS`";
+        OtherCert "other-cert" "announces another certificate than it shows";
+        DeadAddress "dead-address" "announces an address where nobody listens";
+        LateLine "late-line" "prints its line late";
+        IgnoresKey "ignores-key" "shows a P-384 certificate, or P-256 where P-384 was asked for";
+        IgnoresTls "ignores-tls" "serves plaintext whatever is asked";
+        IgnoresMutual "ignores-mutual" "asks for no client certificate";
+        IgnoresTransport "ignores-transport" "listens on the other socket family";
+    }
 }
 
 impl Defect {
-    /// The defect of a switch.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::TABLE.iter().find(|(_, known, _)| *known == name).map(|(defect, _, _)| *defect)
-    }
-
     /// The key type that a server shows, asked for `asked`.
-    pub(super) fn key(self, asked: KeyType) -> KeyType {
+    pub(in super::super) fn key(self, asked: KeyType) -> KeyType {
         match (self, asked) {
             (Self::IgnoresKey, KeyType::P384) => KeyType::P256,
             (Self::IgnoresKey, _) => KeyType::P384,
@@ -67,7 +49,7 @@ impl Defect {
         }
     }
 
-    pub(super) fn transport(self, asked: Transport) -> Transport {
+    pub(in super::super) fn transport(self, asked: Transport) -> Transport {
         match (self, asked) {
             (Self::IgnoresTransport, Transport::Tcp) => Transport::Unix,
             (Self::IgnoresTransport, Transport::Unix) => Transport::Tcp,
@@ -76,7 +58,7 @@ impl Defect {
     }
 
     /// The TLS that a server really does.
-    pub(super) fn tls(self, asked: TlsSpec) -> TlsSpec {
+    pub(in super::super) fn tls(self, asked: TlsSpec) -> TlsSpec {
         match self {
             Self::IgnoresTls => TlsSpec::none(),
             Self::IgnoresMutual if asked.mode != TlsMode::None => TlsSpec { mode: TlsMode::Server, ca: None, ..asked },
@@ -85,7 +67,7 @@ impl Defect {
     }
 
     /// The lie of a server in this process.
-    pub(super) async fn twist(
+    pub(in super::super) async fn twist(
         self,
         mut request: ServeRequest,
         authority: &Authority,
@@ -103,12 +85,12 @@ impl Defect {
     }
 
     /// A certificate whose DER has a length that base64 pads: P-521 signatures vary by a byte or two.
-    pub(super) fn fits(self, identity: &Identity) -> bool {
+    pub(in super::super) fn fits(self, identity: &Identity) -> bool {
         self != Self::CertPadded || !identity.leaf_der().len().is_multiple_of(3)
     }
 
     /// What is printed for a line, or nothing.
-    pub(super) fn print(self, announcement: &Announcement) -> Result<Option<String>, PluginError> {
+    pub(in super::super) fn print(self, announcement: &Announcement) -> Result<Option<String>, PluginError> {
         let good = announcement.line.to_string();
         let mut fields: Vec<String> = good.split('|').map(str::to_owned).collect();
         let mut set = |at: usize, text: &str| {
@@ -151,15 +133,8 @@ impl Defect {
     }
 }
 
-/// The table as help text.
-#[must_use]
-pub fn help() -> String {
-    let lines = Defect::TABLE.iter().map(|(_, name, what)| format!("{name}: {what}"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// What a liar shows instead of `identity`, when it does.
-pub(super) fn identity_for(defect: Option<Defect>, asked: KeyType) -> Result<Arc<Identity>, PluginError> {
+pub(in super::super) fn identity_for(defect: Option<Defect>, asked: KeyType) -> Result<Arc<Identity>, PluginError> {
     let key = defect.map_or(asked, |defect| defect.key(asked));
     loop {
         let made = Identity::self_signed(key)?;
