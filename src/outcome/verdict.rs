@@ -255,7 +255,9 @@ fn judge_pass<'a>(expected: &'a Expected, seen: &'a Observation) -> (Verdict, Wh
         }
         Expected::Unsupported { reason, .. } => (Verdict::UnexpectedPass, Why::WorksAfterAll(reason)),
         Expected::NotEffective { rule, fact } => {
-            let others: Vec<&FactReading> = differing.into_iter().filter(|f| f.fact != *fact).collect();
+            // `tls` is about `other.tls` too: a further connection is between the same two peers.
+            let own = |f: &FactReading| f.fact.rsplit('.').next() == Some(fact.as_str());
+            let others: Vec<&FactReading> = differing.into_iter().filter(|f| !own(f)).collect();
             let reading = seen.facts.iter().find(|f| f.fact == *fact);
             if !others.is_empty() {
                 (Verdict::NotEffective, Why::Differ(others))
