@@ -163,8 +163,9 @@ impl Conversation {
     }
 
     /// Bytes held of what passed; bounded whatever comes.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn held(&self) -> usize {
         [&self.client, &self.server].iter().map(|h| h.head.len() + h.alert.len() + h.messages.held()).sum()
     }
 

@@ -43,14 +43,17 @@ pub(super) enum LinkError {
     },
 }
 
-/// Bytes of `observed` kept per id, and lines of it.
+/// Lines of `observed` kept per id.
 const OBSERVED_LINES: usize = 64;
+/// The longest line of `observed` that is kept, in bytes.
+const OBSERVED_BYTES: usize = 256 << 10;
 
 type Answer = Result<Reply, LinkError>;
 
 #[derive(Default)]
 struct Table {
     waiting: HashMap<Slot, oneshot::Sender<Answer>>,
+    /// By id, for those that are in use: what is told of others is nobody's.
     observed: HashMap<String, Vec<serde_json::Value>>,
     broken: Option<String>,
 }
@@ -144,14 +147,10 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(LinkError::Broken(self.why())))
     }
 
-    /// Takes what was observed of an id so far.
-    pub(super) fn observed(&self, id: &str) -> Vec<serde_json::Value> {
-        lock(&self.table).observed.get(id).cloned().unwrap_or_default()
-    }
-
-    /// Forgets what was observed of an id.
-    pub(super) fn forget_observed(&self, id: &str) {
-        lock(&self.table).observed.remove(id);
+    /// Keeps what is observed of an id from now on, as long as the answer lives.
+    pub(super) fn observe(&self, id: &str) -> Observed {
+        lock(&self.table).observed.insert(id.to_owned(), Vec::new());
+        Observed { table: Arc::clone(&self.table), id: id.to_owned() }
     }
 
     /// Changes when anything was observed.
@@ -161,6 +160,25 @@ impl Link {
 
     fn why(&self) -> String {
         lock(&self.table).broken.clone().unwrap_or_else(|| "the driver is gone".into())
+    }
+}
+
+/// What a driver tells of one id.
+pub(super) struct Observed {
+    table: Arc<Mutex<Table>>,
+    id: String,
+}
+
+impl Observed {
+    /// What it told so far.
+    pub(super) fn lines(&self) -> Vec<serde_json::Value> {
+        lock(&self.table).observed.get(&self.id).cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        lock(&self.table).observed.remove(&self.id);
     }
 }
 
@@ -212,7 +230,7 @@ async fn read_lines(
             continue;
         }
         match serde_json::from_str::<Reply>(&line) {
-            Ok(reply) => deliver(&table, &observed_changed, reply),
+            Ok(reply) => deliver(&table, &observed_changed, reply, line.len()),
             Err(e) => {
                 let start: String = line.chars().take(200).collect();
                 break format!("the driver sent a line that is no message of the contract ({e}): {start}");
@@ -230,7 +248,8 @@ async fn read_lines(
     let _ = broken.send(true);
 }
 
-fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: Reply) {
+/// Gives an answer to who waits for it; `length` is that of its line in bytes.
+fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: Reply, length: usize) {
     let mut table = lock(table);
     let slot = match &reply {
         Reply::Hello(_) => Slot::Hello,
@@ -268,14 +287,12 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
             return;
         }
         Reply::Observed { id, what, rest } => {
-            if let Some(id) = id {
-                let kept = table.observed.entry(id.clone()).or_default();
-                if kept.len() < OBSERVED_LINES {
-                    let mut value = serde_json::Map::new();
-                    value.insert("what".into(), what.clone().into());
-                    value.extend(rest.clone());
-                    kept.push(value.into());
-                }
+            let kept = id.as_ref().and_then(|id| table.observed.get_mut(id));
+            if let Some(kept) = kept.filter(|kept| kept.len() < OBSERVED_LINES && length <= OBSERVED_BYTES) {
+                let mut value = serde_json::Map::new();
+                value.insert("what".into(), what.clone().into());
+                value.extend(rest.clone());
+                kept.push(value.into());
                 observed_changed.send_modify(|n| *n += 1);
             }
             return;
@@ -285,4 +302,22 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
     if let Some(tx) = table.waiting.remove(&slot) {
         let _ = tx.send(Ok(reply));
     }
+}
+
+/// What the engine makes of a driver's whole output when it comes in pieces of at most `step`
+/// bytes: every answer that could be waited for, what was observed, and why it ended.
+#[doc(hidden)]
+pub async fn heard(output: Vec<u8>, step: usize) -> String {
+    let (mut input, pieces) = tokio::io::duplex(step);
+    let link = Link::start(tokio::io::sink(), pieces);
+    let observed = link.observe("a");
+    let streams = ["open", "send", "receive", "half_close"].map(|verb| Slot::Stream("s".into(), verb));
+    let slots = [Slot::Hello, Slot::Id("a".into()), Slot::Call("a".into(), 1), Slot::Ended("s".into())];
+    let mut answers: Vec<_> = slots.into_iter().chain(streams).map(|slot| link.expect(slot)).collect();
+    // A link that is broken reads no further.
+    let _ = input.write_all(&output).await;
+    drop(input);
+    link.ended().await;
+    let answers: Vec<_> = answers.iter_mut().map(|answer| answer.try_recv()).collect();
+    format!("{}\n{answers:?}\n{:?}", link.why(), observed.lines())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::link::Slot;
+use super::link::{Observed, Slot};
 use super::message::{
     Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
     encode, metadata_in, metadata_out,
@@ -31,8 +31,9 @@ struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
+        // After a deadline, too, nobody waits for the answer any more.
+        self.running.link.forget(&self.slot);
         if let Some(cancel) = self.cancel.take() {
-            self.running.link.forget(&self.slot);
             self.running.link.send_now(&cancel);
         }
     }
@@ -158,6 +159,7 @@ impl Client for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "c");
+            let observed = running.link.observe(&id);
             let message = Request::Connect {
                 id: id.clone(),
                 target: address(&request.target),
@@ -178,6 +180,7 @@ impl Client for Driver {
                         driver: self.clone(),
                         running,
                         id,
+                        observed,
                         facts,
                         launched: None,
                         closed: false,
@@ -193,6 +196,7 @@ impl Client for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "l");
+            let observed = running.link.observe(&id);
             let auto_mtls = request.tls.mode == TlsMode::Auto;
             let message = Request::Launch {
                 id: id.clone(),
@@ -214,6 +218,7 @@ impl Client for Driver {
                     driver: self.clone(),
                     running,
                     id,
+                    observed,
                     facts: facts(tls, None, None),
                     launched: Some(request.grace),
                     closed: false,
@@ -229,6 +234,7 @@ struct DriverConnection {
     driver: Driver,
     running: Arc<Running>,
     id: String,
+    observed: Observed,
     facts: ConnectionFacts,
     /// The grace for ending, when this is a launched plugin.
     launched: Option<Duration>,
@@ -245,7 +251,6 @@ impl Drop for DriverConnection {
             };
             self.running.link.send_now(&request);
         }
-        self.running.link.forget_observed(&self.id);
     }
 }
 
@@ -344,7 +349,7 @@ impl Connection for DriverConnection {
     }
 
     fn stdio(&self) -> Option<(Bytes, Bytes)> {
-        let seen = self.running.link.observed(&self.id);
+        let seen = self.observed.lines();
         let gather = |key: &str| {
             let mut bytes = Vec::new();
             for line in seen.iter().filter(|line| line["what"] == "stdio") {
@@ -487,6 +492,7 @@ impl Server for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "v");
+            let observed = running.link.observe(&id);
             let folder = request.folder.to_string_lossy().into_owned();
             let message = Request::Serve {
                 id: id.clone(),
@@ -510,7 +516,8 @@ impl Server for Driver {
                             })?),
                         };
                     let stopped = AtomicBool::new(false);
-                    Ok(Arc::new(DriverServed { driver: self.clone(), running, id, target, stopped }) as Arc<dyn Served>)
+                    Ok(Arc::new(DriverServed { driver: self.clone(), running, id, observed, target, stopped })
+                        as Arc<dyn Served>)
                 }
                 Reply::Failed(f) => Err(failed(f)),
                 other => Err(self.unexpected("serve", &other)),
@@ -523,6 +530,7 @@ struct DriverServed {
     driver: Driver,
     running: Arc<Running>,
     id: String,
+    observed: Observed,
     target: Target,
     stopped: AtomicBool,
 }
@@ -532,7 +540,6 @@ impl Drop for DriverServed {
         if !self.stopped.load(Ordering::Relaxed) {
             self.running.link.send_now(&Request::Stop { id: self.id.clone(), grace_ms: 0 });
         }
-        self.running.link.forget_observed(&self.id);
     }
 }
 
@@ -542,7 +549,7 @@ impl Served for DriverServed {
     }
 
     fn seen(&self) -> Vec<ServerSaw> {
-        let seen = self.running.link.observed(&self.id);
+        let seen = self.observed.lines();
         seen.iter()
             .filter(|line| line["what"] == "peer-cert")
             .map(|line| {
