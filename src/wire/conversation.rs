@@ -101,10 +101,13 @@ impl Conversation {
         &self.report
     }
 
-    /// Nothing more can be learnt from bytes: the handshake is over, or it is no TLS.
+    /// Nothing more can be learnt from bytes: the handshake is over, or it is no TLS and enough of it
+    /// has been seen.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.client.stage == Stage::Done && self.server.stage == Stage::Done
+        let openings = [&self.report.client_opening, &self.report.server_opening];
+        let cut = openings.iter().any(|o| matches!(o, Opening::Other(text) if text.len() < 2 * MAX_OTHER));
+        self.client.stage == Stage::Done && self.server.stage == Stage::Done && !cut
     }
 
     /// Takes bytes that `side` sent; says what they brought.
@@ -127,6 +130,7 @@ impl Conversation {
             }
         }
         self.records(side, input);
+        self.more_of_other(side, input);
         let half = self.half(side);
         if half.read > MAX_READ && half.stage == Stage::Tls {
             self.give_up(side);
@@ -191,6 +195,22 @@ impl Conversation {
         let (client, server) = (&self.report.client_opening, &self.report.server_opening);
         let both = *client != Opening::Nothing && *server != Opening::Nothing;
         self.tell(if both && client != server { News::Trouble } else { News::Progress });
+    }
+
+    /// What a side says that speaks nothing known is kept however it is cut into pieces.
+    fn more_of_other(&mut self, side: Side, input: &[u8]) {
+        let opening = match side {
+            Side::Client => &mut self.report.client_opening,
+            Side::Server => &mut self.report.server_opening,
+        };
+        if let Opening::Other(text) = opening
+            && text.len() < 2 * MAX_OTHER
+            && !input.is_empty()
+        {
+            let room = MAX_OTHER - text.len() / 2;
+            text.push_str(&hex::encode(&input[..room.min(input.len())]));
+            self.tell(News::Progress);
+        }
     }
 
     fn give_up(&mut self, side: Side) {
