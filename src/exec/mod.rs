@@ -1,7 +1,7 @@
 //! Executes plans: admission, shared instances, attempts, senses, teardown. L5: reads `plan`, `peer`,
 //! `wire`, `process`; gives events, and knows nothing of who reads them.
 //!
-//! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
+//! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
 //! lane · `script` runs operations over it · `peers` prepares peers · `tls` makes certificates ·
 //! `context` is what the cases of a run have in common.
@@ -17,6 +17,7 @@ mod script;
 mod senses;
 mod settings;
 mod tls;
+mod waiting;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
