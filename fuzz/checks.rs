@@ -74,6 +74,7 @@ fn files(text: &[u8]) -> MemoryFiles {
     MemoryFiles::new()
         .with(FILE, text)
         .with("scenarios/peers/kv.yaml", include_bytes!("../scenarios/peers/kv.yaml"))
+        .with("scenarios/peers/few.yaml", include_bytes!("few.yaml"))
         .with("scenarios/limitations/kv.yaml", include_bytes!("../scenarios/limitations/kv.yaml"))
         .with("fixtures/peers/go/peer.yaml", include_bytes!("../fixtures/peers/go/peer.yaml"))
         .with("fixtures/peers/python/peer.yaml", include_bytes!("../fixtures/peers/python/peer.yaml"))
@@ -195,7 +196,7 @@ fn condition(input: &mut Input<'_>, depth: u8) -> String {
 }
 
 fn shaped(input: &mut Input<'_>) -> String {
-    let mut text = String::from("soupscen: 1\nname: shaped\ninclude: [peers/kv.yaml]\nscripts:\n");
+    let mut text = String::from("soupscen: 1\nname: shaped\ninclude: [peers/few.yaml]\nscripts:\n");
     for script in 0..=input.below(3) {
         let _ = writeln!(text, "  s{script}:");
         if input.below(4) == 0 {
