@@ -11,8 +11,10 @@ mod soak;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::de::IgnoredAny;
 use soak::{Watched, matrix, watch};
 
@@ -53,10 +55,10 @@ impl Soak {
         std::fs::write(&path, scenario).expect("a scenario can be written");
         let (junit, json) = (self.home.join("junit.xml"), self.home.join("results.json"));
         let arguments = ["run", text(&path), "--jobs", "8", "--junit", text(&junit), "--json", text(&json)];
-        let (watched, wall) = self.soupscen(&arguments);
+        let (watched, Cost { wall, cpu }) = self.soupscen(&arguments);
         assert!(watched.status.success(), "{what} ended with {}", watched.status);
-        let rate = cases as f64 / wall.as_secs_f64();
-        println!("{what}: {cases} cases in {:.1} s, {rate:.0}/s", wall.as_secs_f64());
+        let each = cpu / cases as f64 * 1e3;
+        println!("{what}: {cases} cases in {wall:.1} s, {:.0}/s, {each:.2} ms CPU each", cases as f64 / wall);
         let (early, late) = watched.early_and_late(|sample| sample.rss);
         let ratio = late as f64 / early as f64;
         let peak = watched.peak(|sample| sample.rss);
@@ -86,26 +88,39 @@ impl Soak {
             let flag = format!("--{name}");
             let mut arguments = vec!["report", "latest"];
             arguments.extend(option.iter().flat_map(|path| [flag.as_str(), text(path)]));
-            let (watched, wall) = self.soupscen(&arguments);
+            let (watched, Cost { wall, cpu }) = self.soupscen(&arguments);
             assert!(watched.status.success(), "{name}: {}", watched.status);
             let size = option.map_or(0, |path| path.metadata().expect("a report").len()) / 1_000_000;
             let peak = watched.peak(|sample| sample.rss);
-            println!("  {name:<11} {:.1} s  peak {peak} KiB  {size} MB", wall.as_secs_f64());
+            println!("  {name:<11} {wall:.1} s, {cpu:.1} s CPU  peak {peak} KiB  {size} MB");
         }
         let same = |a: &Path, b: &str| std::fs::read(a).ok() == std::fs::read(self.home.join(b)).ok();
         assert!(same(&junit, "junit.xml"), "the report of the journal is that of the run");
     }
 
-    fn soupscen(&self, arguments: &[&str]) -> (Watched, Duration) {
-        let started = Instant::now();
+    fn soupscen(&self, arguments: &[&str]) -> (Watched, Cost) {
+        let (started, before) = (Instant::now(), cpu_of_children());
         let child = Command::new(SOUPSCEN)
             .args(arguments)
             .env("SOUPSCEN_HOME", self.home.join("home"))
             .stdout(Stdio::null())
             .spawn()
             .expect("soupscen runs");
-        (watch(child), started.elapsed())
+        let watched = watch(child);
+        (watched, Cost { wall: started.elapsed().as_secs_f64(), cpu: cpu_of_children() - before })
     }
+}
+
+/// What a command took, in seconds: its own processor time says more on a busy machine.
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+fn cpu_of_children() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage of children");
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
 fn text(path: &Path) -> &str {

@@ -321,3 +321,32 @@ pub async fn heard(output: Vec<u8>, step: usize) -> String {
     let answers: Vec<_> = answers.iter_mut().map(|answer| answer.try_recv()).collect();
     format!("{}\n{answers:?}\n{:?}", link.why(), observed.lines())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The output of a driver until all of it was read.
+    async fn told(link: &Link, mut input: tokio::io::DuplexStream, output: &str) {
+        input.write_all(output.as_bytes()).await.unwrap();
+        drop(input);
+        link.ended().await;
+    }
+
+    #[tokio::test]
+    async fn only_what_is_told_of_ids_in_use_is_kept() {
+        let (input, output) = tokio::io::duplex(1 << 16);
+        let link = Link::start(tokio::io::sink(), output);
+        let (kept, gone) = (link.observe("a"), link.observe("b"));
+        drop(gone);
+        let line = |id: &str, more: &str| format!("{{\"type\":\"observed\",\"id\":\"{id}\",\"what\":\"x{more}\"}}\n");
+        let long = line("a", &"y".repeat(OBSERVED_BYTES));
+        let all: String = (0..100).flat_map(|_| [line("a", ""), line("b", ""), line("c", "")]).collect();
+        told(&link, input, &format!("{long}{all}")).await;
+        assert_eq!(kept.lines().len(), OBSERVED_LINES);
+        assert_eq!(kept.lines()[0]["what"], "x", "a line that is too long is passed over");
+        assert_eq!(lock(&link.table).observed.len(), 1, "nothing of those that are gone or were never there");
+        drop(kept);
+        assert!(lock(&link.table).observed.is_empty());
+    }
+}
