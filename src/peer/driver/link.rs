@@ -318,7 +318,7 @@ pub async fn heard(output: Vec<u8>, step: usize) -> String {
     let _ = input.write_all(&output).await;
     drop(input);
     link.ended().await;
-    let answers: Vec<_> = answers.iter_mut().map(|answer| answer.try_recv()).collect();
+    let answers: Vec<_> = answers.iter_mut().map(oneshot::Receiver::try_recv).collect();
     format!("{}\n{answers:?}\n{:?}", link.why(), observed.lines())
 }
 
