@@ -76,7 +76,7 @@ mod tests {
         waiting.push(1000);
         waiting.look(2, |_| false);
         let rest: Vec<_> = waiting.into_all().collect();
-        assert_eq!((rest[0], rest[498], rest.len()), (4, 1, 998), "those due first, each in the order of the plan");
+        assert_eq!((rest[0], rest[498], rest.len()), (4, 1, 999), "those due first, each in the order of the plan");
         assert_eq!(rest.last(), Some(&1000));
     }
 }

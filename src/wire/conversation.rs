@@ -107,9 +107,11 @@ impl Conversation {
     /// has been seen.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        let openings = [&self.report.client_opening, &self.report.server_opening];
-        let cut = openings.iter().any(|o| matches!(o, Opening::Other(text) if text.len() < 2 * MAX_OTHER));
-        self.client.stage == Stage::Done && self.server.stage == Stage::Done && !cut
+        let read = |half: &Half, opening: &Opening| {
+            let more = matches!(opening, Opening::Other(text) if text.len() < 2 * MAX_OTHER) && !half.ended;
+            half.stage == Stage::Done && !more
+        };
+        read(&self.client, &self.report.client_opening) && read(&self.server, &self.report.server_opening)
     }
 
     /// Takes bytes that `side` sent; says what they brought.
