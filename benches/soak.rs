@@ -62,7 +62,7 @@ impl Soak {
         let (early, late) = watched.early_and_late(|sample| sample.rss);
         let ratio = late as f64 / early as f64;
         let peak = watched.peak(|sample| sample.rss);
-        println!("  memory      early {:>6} KiB  late {:>6} KiB  ratio {ratio:.3}  peak {peak} KiB", early, late);
+        println!("  memory      early {early:>6} KiB  late {late:>6} KiB  ratio {ratio:.3}  peak {peak} KiB");
         assert!(ratio <= MEMORY, "memory grows");
         for (name, of, more) in [
             ("descriptors", (|s| s.descriptors) as fn(&soak::Sample) -> u64, DESCRIPTORS),

@@ -403,7 +403,7 @@ pub fn wire(data: &[u8]) {
 pub fn journal(data: &[u8]) {
     let (folder, path) = run_folder();
     std::fs::write(&path, data).expect("a journal is written");
-    let lines = data.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let lines = data.split(|byte| *byte == b'\n').count() as u64 - 1;
     let (events, failed) = events(&path, lines);
     let _ = is_resumed(&path);
     let run = RunFolder::find(folder.path(), &folder.path().display().to_string()).expect("a run");
