@@ -2,7 +2,6 @@
 //! aside while others run. Everything that reporters learn goes out as events from here.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -14,6 +13,7 @@ use tokio::task::JoinSet;
 use super::case::{self, Job};
 use super::context::RunContext;
 use super::peers::Readiness;
+use super::waiting::Waiting;
 use crate::event::{CaseRecord, RunEvent};
 use crate::outcome::{Cause, Certainty, Expected, Phase};
 use crate::plan::Case;
@@ -52,9 +52,9 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Runs all cases to their end, or as far as it is let; `totals` are those of the plans before.
     pub(super) async fn run(mut self, mut cases: impl Iterator<Item = Case>, mut totals: Totals) -> Totals {
-        let mut waiting: VecDeque<Case> = VecDeque::new();
         let mut running: Running = JoinSet::new();
         let mut ready = self.run.peers.changed();
+        let mut waiting = Waiting::new(*ready.borrow_and_update());
         let mut exhausted = false;
         loop {
             if *self.stop.borrow() > Stop::No {
@@ -66,35 +66,29 @@ impl Dispatcher {
                 return totals;
             }
             // Admit as long as there is room: first those whose peers have become ready.
-            let mut progressed = true;
-            ready.borrow_and_update();
-            while progressed && running.len() < self.run.settings.jobs {
-                progressed = false;
-                let position = waiting.iter().position(|case| self.run.peers.readiness(case) != Readiness::Pending);
-                if let Some(case) = position.and_then(|i| waiting.remove(i)) {
+            let changes = *ready.borrow_and_update();
+            waiting.look(changes, |case| self.run.peers.readiness(case) == Readiness::Pending);
+            while running.len() < self.run.settings.jobs {
+                if let Some(case) = waiting.next() {
                     self.admit(case, &mut running, &mut totals).await;
-                    progressed = true;
-                } else if !exhausted && waiting.len() < WAITING_LIMIT {
-                    match cases.next() {
-                        None => exhausted = true,
-                        Some(case) => {
-                            progressed = true;
-                            if self.is_finished(&case) {
-                            } else if self.run.peers.readiness(&case) == Readiness::Pending {
-                                waiting.push_back(case);
-                            } else {
-                                self.admit(case, &mut running, &mut totals).await;
-                            }
-                        }
-                    }
+                    continue;
+                }
+                if exhausted || waiting.len() >= WAITING_LIMIT {
+                    break;
+                }
+                match cases.next() {
+                    None => exhausted = true,
+                    Some(case) if self.is_finished(&case) => {}
+                    Some(case) if self.run.peers.readiness(&case) == Readiness::Pending => waiting.push(case),
+                    Some(case) => self.admit(case, &mut running, &mut totals).await,
                 }
             }
-            if running.is_empty() && exhausted && waiting.is_empty() {
+            if running.is_empty() && exhausted && waiting.len() == 0 {
                 break;
             }
             tokio::select! {
                 Some(done) = running.join_next(), if !running.is_empty() => self.finish(done, &mut totals).await,
-                _ = ready.changed(), if !waiting.is_empty() => {}
+                _ = ready.changed(), if waiting.len() > 0 => {}
                 _ = self.stop.changed() => {}
             }
             while let Some(done) = running.try_join_next() {
@@ -174,7 +168,7 @@ impl Dispatcher {
     /// After enough red cases: what runs may end, the rest is said to be left out.
     async fn leave_out(
         &mut self,
-        waiting: VecDeque<Case>,
+        waiting: Waiting<Case>,
         cases: impl Iterator<Item = Case>,
         running: &mut Running,
         totals: &mut Totals,
@@ -187,7 +181,7 @@ impl Dispatcher {
         }
         running.shutdown().await;
         totals.interrupted = *self.stop.borrow() > Stop::No;
-        for case in waiting.into_iter().chain(cases) {
+        for case in waiting.into_all().chain(cases) {
             if *self.stop.borrow() > Stop::No {
                 totals.interrupted = true;
                 return;

@@ -1,7 +1,7 @@
 //! Executes plans: admission, shared instances, attempts, senses, teardown. L5: reads `plan`, `peer`,
 //! `wire`, `process`; gives events, and knows nothing of who reads them.
 //!
-//! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
+//! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
 //! lane · `ground` is what a script stands on, `script` runs its operations there · `peers` prepares peers · `tls` makes certificates ·
 //! `context` is what the cases of a run have in common.
@@ -20,6 +20,7 @@ mod senses;
 mod settings;
 mod tls;
 mod transcript;
+mod waiting;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -47,7 +47,11 @@ pub(super) enum Readiness {
 #[derive(Clone)]
 enum State {
     Preparing,
-    Ready { output: Option<PathBuf>, versions: BTreeMap<String, String> },
+    /// Shared: it is asked for twice per case.
+    Ready {
+        output: Option<PathBuf>,
+        versions: Arc<BTreeMap<String, String>>,
+    },
     Missing(String),
 }
 
@@ -151,7 +155,7 @@ impl Peers {
         };
         if peer.build.is_none() && peer.versions.is_empty() {
             let versions = BTreeMap::from([("self".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
-            let ready = State::Ready { output: None, versions };
+            let ready = State::Ready { output: None, versions: Arc::new(versions) };
             states.insert(name.to_owned(), ready.clone());
             return ready;
         }
@@ -178,7 +182,7 @@ impl Peers {
                     let versions = built.versions.clone();
                     let event = RunEvent::PeerVersions { peer: peer.name.clone(), versions: versions.clone() };
                     let _ = events.send(event).await;
-                    State::Ready { output: built.output, versions }
+                    State::Ready { output: built.output, versions: Arc::new(versions) }
                 }
                 Err(reason) => {
                     let event = RunEvent::PeerMissing {

@@ -88,10 +88,15 @@ impl fmt::Display for Comparison {
         write!(f, "{} {} {}", self.name, self.operator.sign(), if listed { "[" } else { "" })?;
         for (at, literal) in self.literals.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { ", " })?;
-            if literal.quoted { write!(f, "{:?}", literal.text)? } else { f.write_str(&literal.text)? }
+            if literal.quoted { quote(f, &literal.text)? } else { f.write_str(&literal.text)? }
         }
         f.write_str(if listed { "]" } else { "" })
     }
+}
+
+/// A text with quotes, so that it is read again as it is: a backslash takes any character.
+fn quote(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    write!(f, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 impl Comparison {

@@ -274,9 +274,10 @@ pub fn with_address(line: &[u8], target: &Target) -> Option<Vec<u8>> {
     }
     let (network, address) = address_fields(target);
     *fields.get_mut(2)? = network.as_bytes();
-    // The fourth field may be the last one and carry the newline.
+    // Where the fourth field is the last one it carries the newline; elsewhere space belongs to it.
     let old = *fields.get(3)?;
-    let end = old.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let text = old.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let end = if fields.len() == 4 { text } else { old.len() };
     let new = [address.as_bytes(), old.get(end..)?].concat();
     *fields.get_mut(3)? = &new;
     Some(fields.join(&b'|'))

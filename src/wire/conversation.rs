@@ -13,6 +13,8 @@
 //!   whole flight, so what follows is a ticket or data. The exception would be a server that sends
 //!   half-RTT data (RFC 8446 section 4.6.1): none of the stacks that are tested here does by default.
 
+use std::mem::discriminant;
+
 use super::CertReader;
 use super::tls::{self, Hello, Messages, Piece, Records, content};
 use crate::axis::values::Transport;
@@ -101,10 +103,15 @@ impl Conversation {
         &self.report
     }
 
-    /// Nothing more can be learnt from bytes: the handshake is over, or it is no TLS.
+    /// Nothing more can be learnt from bytes: the handshake is over, or it is no TLS and enough of it
+    /// has been seen.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.client.stage == Stage::Done && self.server.stage == Stage::Done
+        let read = |half: &Half, opening: &Opening| {
+            let more = matches!(opening, Opening::Other(text) if text.len() < 2 * MAX_OTHER) && !half.ended;
+            half.stage == Stage::Done && !more
+        };
+        read(&self.client, &self.report.client_opening) && read(&self.server, &self.report.server_opening)
     }
 
     /// Takes bytes that `side` sent; says what they brought.
@@ -127,6 +134,7 @@ impl Conversation {
             }
         }
         self.records(side, input);
+        self.more_of_other(side, input);
         let half = self.half(side);
         if half.read > MAX_READ && half.stage == Stage::Tls {
             self.give_up(side);
@@ -163,8 +171,9 @@ impl Conversation {
     }
 
     /// Bytes held of what passed; bounded whatever comes.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn held(&self) -> usize {
         [&self.client, &self.server].iter().map(|h| h.head.len() + h.alert.len() + h.messages.held()).sum()
     }
 
@@ -189,7 +198,25 @@ impl Conversation {
         }
         let (client, server) = (&self.report.client_opening, &self.report.server_opening);
         let both = *client != Opening::Nothing && *server != Opening::Nothing;
-        self.tell(if both && client != server { News::Trouble } else { News::Progress });
+        // Two sides that speak something unknown may well speak the same.
+        let alike = discriminant(client) == discriminant(server);
+        self.tell(if both && !alike { News::Trouble } else { News::Progress });
+    }
+
+    /// What a side says that speaks nothing known is kept however it is cut into pieces.
+    fn more_of_other(&mut self, side: Side, input: &[u8]) {
+        let opening = match side {
+            Side::Client => &mut self.report.client_opening,
+            Side::Server => &mut self.report.server_opening,
+        };
+        if let Opening::Other(text) = opening
+            && text.len() < 2 * MAX_OTHER
+            && !input.is_empty()
+        {
+            let room = MAX_OTHER - text.len() / 2;
+            text.push_str(&hex::encode(&input[..room.min(input.len())]));
+            self.tell(News::Progress);
+        }
     }
 
     fn give_up(&mut self, side: Side) {

@@ -48,23 +48,17 @@ pub(super) enum LinkError {
 
 /// Lines of `observed` kept per id.
 const OBSERVED_LINES: usize = 64;
-/// Ids that lines of `observed` are kept of: many more than can be in use at a time.
-const OBSERVED_IDS: usize = 4096;
+/// The longest line of `observed` that is kept, in bytes.
+const OBSERVED_BYTES: usize = 256 << 10;
 
 type Answer = Result<Reply, LinkError>;
 
 #[derive(Default)]
 struct Table {
     waiting: HashMap<Slot, oneshot::Sender<Answer>>,
+    /// By id, for those that are in use: what is told of others is nobody's.
     observed: HashMap<String, Vec<serde_json::Value>>,
     broken: Option<LinkError>,
-}
-
-impl Table {
-    /// A driver may make ids up.
-    fn has_room(&self, id: &str) -> bool {
-        self.observed.len() < OBSERVED_IDS || self.observed.contains_key(id)
-    }
 }
 
 /// The link to a driver process; cheap to clone.
@@ -156,14 +150,10 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(self.why()))
     }
 
-    /// Takes what was observed of an id so far.
-    pub(super) fn observed(&self, id: &str) -> Vec<serde_json::Value> {
-        lock(&self.table).observed.get(id).cloned().unwrap_or_default()
-    }
-
-    /// Forgets what was observed of an id.
-    pub(super) fn forget_observed(&self, id: &str) {
-        lock(&self.table).observed.remove(id);
+    /// Keeps what is observed of an id from now on, as long as the answer lives.
+    pub(super) fn observe(&self, id: &str) -> Observed {
+        lock(&self.table).observed.insert(id.to_owned(), Vec::new());
+        Observed { table: Arc::clone(&self.table), id: id.to_owned() }
     }
 
     /// Changes when anything was observed.
@@ -173,6 +163,25 @@ impl Link {
 
     fn why(&self) -> LinkError {
         lock(&self.table).broken.clone().unwrap_or_else(|| LinkError::Broken("the driver is gone".into()))
+    }
+}
+
+/// What a driver tells of one id.
+pub(super) struct Observed {
+    table: Arc<Mutex<Table>>,
+    id: String,
+}
+
+impl Observed {
+    /// What it told so far.
+    pub(super) fn lines(&self) -> Vec<serde_json::Value> {
+        lock(&self.table).observed.get(&self.id).cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        lock(&self.table).observed.remove(&self.id);
     }
 }
 
@@ -229,7 +238,7 @@ async fn read_lines(
             continue;
         }
         match serde_json::from_str::<Reply>(&line) {
-            Ok(reply) => deliver(&table, &observed_changed, reply),
+            Ok(reply) => deliver(&table, &observed_changed, reply, line.len()),
             Err(e) => {
                 let start: String = line.chars().take(200).collect();
                 let text = format!("the driver sent a line that is no message of the contract ({e}): {start}");
@@ -248,7 +257,8 @@ async fn read_lines(
     let _ = broken.send(true);
 }
 
-fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: Reply) {
+/// Gives an answer to who waits for it; `length` is that of its line in bytes.
+fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: Reply, length: usize) {
     let mut table = lock(table);
     let slot = match &reply {
         Reply::Hello(_) => Slot::Hello,
@@ -286,14 +296,12 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
             return;
         }
         Reply::Observed { id, what, rest } => {
-            if let Some(id) = id.as_ref().filter(|id| table.has_room(id)) {
-                let kept = table.observed.entry(id.clone()).or_default();
-                if kept.len() < OBSERVED_LINES {
-                    let mut value = serde_json::Map::new();
-                    value.insert("what".into(), what.clone().into());
-                    value.extend(rest.clone());
-                    kept.push(value.into());
-                }
+            let kept = id.as_ref().and_then(|id| table.observed.get_mut(id));
+            if let Some(kept) = kept.filter(|kept| kept.len() < OBSERVED_LINES && length <= OBSERVED_BYTES) {
+                let mut value = serde_json::Map::new();
+                value.insert("what".into(), what.clone().into());
+                value.extend(rest.clone());
+                kept.push(value.into());
                 observed_changed.send_modify(|n| *n += 1);
             }
             return;
@@ -302,5 +310,52 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
     };
     if let Some(tx) = table.waiting.remove(&slot) {
         let _ = tx.send(Ok(reply));
+    }
+}
+
+/// What the engine makes of a driver's whole output when it comes in pieces of at most `step`
+/// bytes: every answer that could be waited for, what was observed, and why it ended.
+#[doc(hidden)]
+pub async fn heard(output: Vec<u8>, step: usize) -> String {
+    let (mut input, pieces) = tokio::io::duplex(step);
+    let link = Link::start(tokio::io::sink(), pieces);
+    let observed = link.observe("a");
+    let streams = ["open", "send", "receive", "half_close"].map(|verb| Slot::Stream("s".into(), verb));
+    let slots = [Slot::Hello, Slot::Id("a".into()), Slot::Call("a".into(), 1), Slot::Ended("s".into())];
+    let mut answers: Vec<_> = slots.into_iter().chain(streams).map(|slot| link.expect(slot)).collect();
+    // A link that is broken reads no further.
+    let _ = input.write_all(&output).await;
+    drop(input);
+    link.ended().await;
+    let answers: Vec<_> = answers.iter_mut().map(oneshot::Receiver::try_recv).collect();
+    format!("{}\n{answers:?}\n{:?}", link.why(), observed.lines())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The output of a driver until all of it was read.
+    async fn told(link: &Link, mut input: tokio::io::DuplexStream, output: &str) {
+        input.write_all(output.as_bytes()).await.unwrap();
+        drop(input);
+        link.ended().await;
+    }
+
+    #[tokio::test]
+    async fn only_what_is_told_of_ids_in_use_is_kept() {
+        let (input, output) = tokio::io::duplex(1 << 16);
+        let link = Link::start(tokio::io::sink(), output);
+        let (kept, gone) = (link.observe("a"), link.observe("b"));
+        drop(gone);
+        let line = |id: &str, more: &str| format!("{{\"type\":\"observed\",\"id\":\"{id}\",\"what\":\"x{more}\"}}\n");
+        let long = line("a", &"y".repeat(OBSERVED_BYTES));
+        let all: String = (0..100).flat_map(|_| [line("a", ""), line("b", ""), line("c", "")]).collect();
+        told(&link, input, &format!("{long}{all}")).await;
+        assert_eq!(kept.lines().len(), OBSERVED_LINES);
+        assert_eq!(kept.lines()[0]["what"], "x", "a line that is too long is passed over");
+        assert_eq!(lock(&link.table).observed.len(), 1, "nothing of those that are gone or were never there");
+        drop(kept);
+        assert!(lock(&link.table).observed.is_empty());
     }
 }

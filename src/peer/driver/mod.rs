@@ -14,6 +14,8 @@ use futures::future::{BoxFuture, Shared};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
+#[doc(hidden)]
+pub use self::link::heard;
 use self::link::{Link, LinkError, Slot};
 use self::message::{CONTRACT, Reply, Request};
 use super::PeerError;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::link::{Link, Slot};
+use super::link::{Link, Observed, Slot};
 use super::message::{
     Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
     bytes_in, encode, metadata_in, metadata_out,
@@ -33,8 +33,9 @@ struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
+        // After a deadline, too, nobody waits for the answer any more.
+        self.running.link.forget(&self.slot);
         if let Some(cancel) = self.cancel.take() {
-            self.running.link.forget(&self.slot);
             self.running.link.send_now(&cancel);
         }
     }
@@ -160,6 +161,7 @@ impl Client for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "c");
+            let observed = running.link.observe(&id);
             let message = Request::Connect {
                 id: id.clone(),
                 target: address(&request.target),
@@ -180,6 +182,7 @@ impl Client for Driver {
                         driver: self.clone(),
                         running,
                         id,
+                        observed,
                         facts,
                         launched: None,
                         closed: false,
@@ -195,6 +198,7 @@ impl Client for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "l");
+            let observed = running.link.observe(&id);
             let auto_mtls = request.tls.mode == TlsMode::Auto;
             let message = Request::Launch {
                 id: id.clone(),
@@ -209,19 +213,16 @@ impl Client for Driver {
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
-            // Kept until the end of this future, or of the connection that it becomes.
-            let mut observed = Observed { link: &running.link, id: &id, keep: false };
             let reply = tokio::select! {
                 reply = self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within)) => reply?,
-                never = pass_on(&running.link, &id, &request.account) => match never {},
+                never = pass_on(&running.link, &observed, &request.account) => match never {},
             };
-            observed.keep = matches!(reply, Reply::Launched { .. });
-            drop(observed);
             match reply {
                 Reply::Launched { tls, .. } => Ok(Box::new(DriverConnection {
                     driver: self.clone(),
                     running,
                     id,
+                    observed,
                     facts: facts(tls, None, None),
                     launched: Some(request.grace),
                     closed: false,
@@ -233,28 +234,12 @@ impl Client for Driver {
     }
 }
 
-/// What a driver observes of a launch while it is under way.
-struct Observed<'a> {
-    link: &'a Link,
-    id: &'a str,
-    /// The connection goes on with it.
-    keep: bool,
-}
-
-impl Drop for Observed<'_> {
-    fn drop(&mut self) {
-        if !self.keep {
-            self.link.forget_observed(self.id);
-        }
-    }
-}
-
 /// Tells every new reason for which a host's channel is not ready.
-async fn pass_on(link: &Link, id: &str, account: &Account) -> Infallible {
+async fn pass_on(link: &Link, observed: &Observed, account: &Account) -> Infallible {
     let mut changed = link.observed_changed();
     loop {
         changed.borrow_and_update();
-        let seen = link.observed(id);
+        let seen = observed.lines();
         let newest = seen.iter().rev().find(|line| line["what"] == "channel-failure");
         if let Some(error) = newest.and_then(|line| line["error"].as_str()) {
             let error = error.to_owned();
@@ -270,6 +255,7 @@ struct DriverConnection {
     driver: Driver,
     running: Arc<Running>,
     id: String,
+    observed: Observed,
     facts: ConnectionFacts,
     /// The grace for ending, when this is a launched plugin.
     launched: Option<Duration>,
@@ -286,7 +272,6 @@ impl Drop for DriverConnection {
             };
             self.running.link.send_now(&request);
         }
-        self.running.link.forget_observed(&self.id);
     }
 }
 
@@ -391,7 +376,7 @@ impl Connection for DriverConnection {
     }
 
     fn stdio(&self) -> Option<(Bytes, Bytes)> {
-        let seen = self.running.link.observed(&self.id);
+        let seen = self.observed.lines();
         let gather = |key: &str| {
             let mut bytes = Vec::new();
             for line in seen.iter().filter(|line| line["what"] == "stdio") {
@@ -534,6 +519,7 @@ impl Server for Driver {
         Box::pin(async move {
             let running = self.running().await?;
             let id = self.fresh_id(&running, "v");
+            let observed = running.link.observe(&id);
             let folder = request.folder.to_string_lossy().into_owned();
             let message = Request::Serve {
                 id: id.clone(),
@@ -557,7 +543,8 @@ impl Server for Driver {
                             })?),
                         };
                     let stopped = AtomicBool::new(false);
-                    Ok(Arc::new(DriverServed { driver: self.clone(), running, id, target, stopped }) as Arc<dyn Served>)
+                    Ok(Arc::new(DriverServed { driver: self.clone(), running, id, observed, target, stopped })
+                        as Arc<dyn Served>)
                 }
                 Reply::Failed(f) => Err(failed(f)),
                 other => Err(self.unexpected("serve", &other)),
@@ -570,6 +557,7 @@ struct DriverServed {
     driver: Driver,
     running: Arc<Running>,
     id: String,
+    observed: Observed,
     target: Target,
     stopped: AtomicBool,
 }
@@ -579,7 +567,6 @@ impl Drop for DriverServed {
         if !self.stopped.load(Ordering::Relaxed) {
             self.running.link.send_now(&Request::Stop { id: self.id.clone(), grace_ms: 0 });
         }
-        self.running.link.forget_observed(&self.id);
     }
 }
 
@@ -589,7 +576,7 @@ impl Served for DriverServed {
     }
 
     fn seen(&self) -> Vec<ServerSaw> {
-        let seen = self.running.link.observed(&self.id);
+        let seen = self.observed.lines();
         seen.iter()
             .filter(|line| line["what"] == "peer-cert")
             .map(|line| {

@@ -56,7 +56,7 @@ impl Messages {
         Some((kind, body))
     }
 
-    #[cfg(test)]
+    /// Bytes of messages that are not complete.
     pub(super) fn held(&self) -> usize {
         self.buffer.len()
     }

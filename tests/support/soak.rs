@@ -1,0 +1,89 @@
+//! Watches what a run holds while it goes on: memory, descriptors and threads of the engine, and
+//! compares the early part of the run with the late one. Shared by `tests/soak.rs` and
+//! `benches/soak.rs`.
+
+use std::fs;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// What the engine held at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sample {
+    /// Resident memory in KiB.
+    pub rss: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// A run as it was watched, moment after moment.
+pub struct Watched {
+    pub samples: Vec<Sample>,
+    pub status: ExitStatus,
+}
+
+/// Watches a run to its end. The engine is the child of the process that was started (its parent
+/// guards it), or that process itself where there is none (`report`).
+pub fn watch(mut child: Child) -> Watched {
+    let mut samples = Vec::new();
+    let parent = child.id();
+    let mut engine = None;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break status;
+        }
+        engine = engine.or_else(|| child_of(parent));
+        samples.extend(sample(engine.unwrap_or(parent)));
+        std::thread::sleep(EVERY);
+    };
+    Watched { samples, status }
+}
+
+fn child_of(pid: u32) -> Option<u32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.split(' ').next()?.parse().ok()
+}
+
+fn sample(pid: u32) -> Option<Sample> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let number = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+    Some(Sample { rss: number("VmRSS:")?, descriptors, threads: number("Threads:")? })
+}
+
+impl Watched {
+    /// The most of something in the second fifth of the run, when everything that is kept is up, and
+    /// in the fourth; the last fifth has the teardown.
+    pub fn early_and_late(&self, of: impl Fn(&Sample) -> u64) -> (u64, u64) {
+        let fifth = self.samples.len() / 5;
+        assert!(fifth >= 4, "the run was over before it could be watched: {} samples", self.samples.len());
+        let most = |part: usize| self.samples[part * fifth..(part + 1) * fifth].iter().map(&of).max().unwrap_or(0);
+        (most(1), most(3))
+    }
+
+    /// The most of something in the whole run.
+    pub fn peak(&self, of: impl Fn(&Sample) -> u64) -> u64 {
+        self.samples.iter().map(of).max().unwrap_or(0)
+    }
+}
+
+/// A scenario of so many cases of one script that differ in nothing that matters.
+pub fn matrix(axes: &str, isolation: &str, cases: usize) -> String {
+    let inner = 100;
+    let list = |n: usize| (0..n).map(|i| format!("v{i}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "soupscen: 1\nname: soak\npeers: {{ rust: {{ builtin: {{}} }} }}\nmatrix:\n  isolation: {isolation}\n  axes:\n    \
+         client: [rust]\n    server: [rust]\n    {axes}\n    outer: {{ values: [{}], affects: call }}\n    inner: {{ \
+         values: [{}], affects: call }}\nscripts:\n  put-get:\n    ops:\n      - put: {{ key: \"{{{{ case.slug }}}}\", \
+         value: \"{{{{ case.key }}}}\" }}\n      - get: {{ key: \"{{{{ case.slug }}}}\" }}\n        expect: {{ value: \
+         \"{{{{ case.key }}}}\" }}\n",
+        list(cases / inner),
+        list(inner),
+    )
+}
