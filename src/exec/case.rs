@@ -105,12 +105,13 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         let end = End::NoLane(Box::new(run.no_driver(job, error)), false);
         return (conclude(run, job, &end, Transcript::default(), None, Duration::ZERO), false);
     }
+    let mut turn = run.peers.turn(&job.server, launch).await;
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();
     let mut lease = None;
     let outcome = {
-        let work = work(run, job, specs, fresh, &mut transcript, &mut lease);
+        let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut lease);
         tokio::time::timeout(budget, work).await
     };
     let end = outcome.unwrap_or_else(|_| {
@@ -149,10 +150,11 @@ async fn work(
     job: &Job,
     specs: SideSpecs,
     fresh: bool,
+    turn: Option<&mut Option<LaneKey>>,
     transcript: &mut Transcript,
     slot: &mut Option<LaneLease>,
 ) -> End {
-    let lease = match lease(run, job, specs, fresh).await {
+    let lease = match lease(run, job, specs, fresh, turn).await {
         Ok(lease) => lease,
         Err((failure, shared)) => return End::NoLane(failure, shared),
     };
@@ -181,7 +183,8 @@ async fn work(
         case_key: &job.key,
     };
     let mut script = std::pin::pin!(script::run(scene, transcript));
-    let result = if lane.senses.is_blind() {
+    // A program says once, at its end, what came of it: nothing before that is its word.
+    let result = if lane.senses.is_blind() || connection.actor().is_some() {
         script.await
     } else {
         tokio::select! {
@@ -207,12 +210,15 @@ async fn lease(
     job: &Job,
     specs: SideSpecs,
     fresh: bool,
+    turn: Option<&mut Option<LaneKey>>,
 ) -> Result<LaneLease, (Box<StartFailure>, bool)> {
     let launch = job.request.launch.unwrap_or(Launch::Direct);
     let alone = fresh || job.isolation == Isolation::Case;
-    let own_lane = alone || job.isolation == Isolation::Connection;
+    let own_lane =
+        alone || job.isolation == Isolation::Connection || run.peers.needs_own_lane(&job.client, &job.server);
     let timeouts = run.plan.scenario().timeouts;
     let request = |folder: PathBuf| LaneRequest {
+        job,
         client: &job.client,
         server: &job.server,
         service: &job.service,
@@ -238,6 +244,12 @@ async fn lease(
                 let mut server_key = run.server_key(job);
                 if alone {
                     server_key = run.unique(&server_key);
+                }
+                if let Some(turn) = turn
+                    && let Some(last) = turn.replace(server_key.clone()).filter(|last| *last != server_key)
+                {
+                    // It may be up no longer, and is not wanted by anybody who runs now.
+                    run.servers.forget(&last);
                 }
                 let server = run
                     .servers
@@ -377,8 +389,11 @@ fn conclude(
         (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
         (_, Some(lane)) if telling => {
             let mut output = run.peers.outputs(&job.client, &job.server);
-            output.extend(lane.stdio_output(&job.server, lease.is_some_and(Lease::is_shared)));
-            (lane.commands.clone(), output)
+            let shared = lease.is_some_and(Lease::is_shared);
+            output.extend(lane.stdio_output(&job.server, shared));
+            let (commands, printed) = lane.accounts(&job.client, &job.server, shared);
+            output.extend(printed);
+            (lane.commands.iter().cloned().chain(commands).collect(), output)
         }
         _ => (Vec::new(), Vec::new()),
     };

@@ -18,7 +18,9 @@ use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeReq
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
+use super::case::Job;
 use super::context::RunContext;
+use super::outside;
 use super::senses::Senses;
 use super::tls::SideSpecs;
 
@@ -65,6 +67,27 @@ impl Lane {
             .collect()
     }
 
+    /// What was run of peers that are only programs, and what they printed.
+    pub(super) fn accounts(&self, client: &str, server: &str, shared: bool) -> (Vec<PeerCommand>, Vec<PeerOutput>) {
+        let of_client = self.connection().map(Connection::account);
+        let of_server = self.senses.server_account();
+        let mut commands = Vec::new();
+        let mut output = Vec::new();
+        for (role, account, shared) in
+            [(format!("client {client}"), of_client, false), (format!("server {server}"), of_server, shared)]
+        {
+            let Some(account) = account else { continue };
+            commands.extend(account.commands.into_iter().map(|command| PeerCommand { role: role.clone(), command }));
+            output.extend(account.output.into_iter().map(|(stream, text)| PeerOutput {
+                role: role.clone(),
+                stream: stream.into(),
+                text,
+                shared,
+            }));
+        }
+        (commands, output)
+    }
+
     pub(super) fn connection(&self) -> Option<&dyn Connection> {
         self.connection.as_deref()
     }
@@ -96,6 +119,7 @@ pub(super) struct StartFailure {
 
 /// What a lane is made for.
 pub(super) struct LaneRequest<'a> {
+    pub(super) job: &'a Job,
     pub(super) client: &'a str,
     pub(super) server: &'a str,
     pub(super) service: &'a str,
@@ -136,7 +160,10 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
         if let Some(target) = run.peers.attached(request.server) {
             return Ok((None, target?));
         }
-        let server = run.peers.server(request.server)?;
+        let server = match outside::server(run, request) {
+            Some(server) => server,
+            None => run.peers.server(request.server)?,
+        };
         let served = server
             .serve(ServeRequest {
                 service: run.service_name(request.service),
@@ -202,9 +229,12 @@ pub(super) async fn connect(
             }
         }
     }
-    let client = match run.peers.client(request.client) {
-        Ok(client) => client,
-        Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
+    let client = match outside::client(run, &request) {
+        Some(client) => client.map_err(|e| run.start_failure(&e))?,
+        None => match run.peers.client(request.client) {
+            Ok(client) => client,
+            Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
+        },
     };
     let dial = client.connect(ConnectRequest { target, tls: request.tls.client.clone(), within: request.start });
     match settle(&senses, dial, std::future::pending()).await {

@@ -4,12 +4,14 @@
 //! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
 //! lane · `script` runs operations over it · `peers` prepares peers · `tls` makes certificates ·
-//! `context` is what the cases of a run have in common.
+//! `acts` are ops of clients that know no messages · `outside` are peers that are only programs · `context` is what the cases of a run have in common.
 
+mod acts;
 mod case;
 mod context;
 mod dispatcher;
 mod lane;
+mod outside;
 mod peers;
 mod pool;
 mod programs;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::acts;
 use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
@@ -94,12 +95,12 @@ impl Transcript {
 
 /// What an op gave, for checks and captures.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     /// `value`: what the op yields.
-    value: Option<Value>,
+    pub(super) value: Option<Value>,
     /// The (only or last) message.
-    message: Option<Value>,
-    status: Option<GrpcStatus>,
+    pub(super) message: Option<Value>,
+    pub(super) status: Option<GrpcStatus>,
     headers: Map<String, Value>,
     trailers: Map<String, Value>,
     stdout: Option<Value>,
@@ -177,6 +178,7 @@ impl Runner<'_> {
             Op::Receive { within, .. } => ("message", within.unwrap_or(default)),
             Op::End { within, .. } => ("end-of-stream", within.unwrap_or(default)),
             Op::Stdio { within } => ("stdio", within.unwrap_or(default)),
+            Op::Test { within, .. } => ("test", within.unwrap_or(default)),
         }
     }
 
@@ -267,17 +269,18 @@ impl Runner<'_> {
                 let Value::Object(args) = args else { return Err(Stop::Script("op arguments are no map".into())) };
                 let message = Renderer::new(&args).value(&def.send).map_err(|e| Stop::Script(e.to_string()))?;
                 let call = CallDef { method: def.method.clone(), ..CallDef::default() };
-                let mut outcome = self.call(&call, vec![message]).await?;
-                outcome.value = match &def.yields {
-                    Some(path) => outcome.message.as_ref().and_then(|m| dynamic::path::find(m, path)).cloned(),
-                    None => None,
-                };
+                let mut outcome = self.call(&call, vec![message], Some((name, &args))).await?;
+                if outcome.value.is_none()
+                    && let Some(path) = &def.yields
+                {
+                    outcome.value = outcome.message.as_ref().and_then(|m| dynamic::path::find(m, path)).cloned();
+                }
                 Ok(outcome)
             }
             Op::Call(call) => {
                 let messages = call.send.iter().map(|m| self.render(m)).collect::<Result<Vec<_>, _>>()?;
                 record.sent = messages.first().map(bounded);
-                self.call(call, messages).await
+                self.call(call, messages, None).await
             }
             Op::Open { stream, call } => {
                 let method = self.method(&call.method)?;
@@ -341,14 +344,36 @@ impl Runner<'_> {
                     Err(error) => failed(error),
                 })
             }
+            Op::Test { name, within } => {
+                let name = match name {
+                    Some(name) => self.renderer.text(name).map_err(|e| Stop::Script(e.to_string()))?,
+                    None => self.scene.script.name.clone(),
+                };
+                record.sent = Some(Value::String(name.clone()));
+                match self.scene.connection.actor() {
+                    Some(actor) => acts::test(actor, name, within.unwrap_or(op_timeout)).await,
+                    None => Err(Stop::Script("this client brings no tests of its own".into())),
+                }
+            }
             Op::Stdio { within: budget } => self.stdio(step, budget.unwrap_or(op_timeout)).await,
         }
     }
 
-    async fn call(&self, call: &CallDef, messages: Vec<Value>) -> Result<Outcome, Stop> {
+    /// A call, of the named op where it is one.
+    async fn call(
+        &self,
+        call: &CallDef,
+        messages: Vec<Value>,
+        named: Option<(&str, &Map<String, Value>)>,
+    ) -> Result<Outcome, Stop> {
         let method = self.method(&call.method)?;
         let send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
         let request = self.request(&method, call, send)?;
+        if let Some(actor) = self.scene.connection.actor() {
+            let nothing = Map::new();
+            let (op, args) = named.unwrap_or(("call", &nothing));
+            return acts::call(actor, op, args, &method, request).await;
+        }
         match self.scene.connection.call(request).await {
             Ok(result) => received(&method, result),
             Err(error) => Ok(failed(error)),
@@ -439,7 +464,7 @@ fn decode(method: &dynamic::Method, bytes: &[u8]) -> Result<Value, Stop> {
     method.decode(bytes).map_err(|e| Stop::Check(format!("the response is no message of {}: {e}", method.path())))
 }
 
-fn failed(error: PeerError) -> Outcome {
+pub(super) fn failed(error: PeerError) -> Outcome {
     let status = error.reported.status.clone();
     Outcome {
         status,

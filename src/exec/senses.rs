@@ -135,12 +135,21 @@ impl Senses {
         Evidence {
             wire: lock(&self.relay).as_ref().map(|r| r.reports()).unwrap_or_default(),
             handshake: lock(&self.handshake).clone(),
-            processes: lock(&self.processes).clone(),
+            processes: lock(&self.processes)
+                .iter()
+                .cloned()
+                .chain(self.served.as_ref().and_then(|served| served.process()))
+                .collect(),
             client,
             server,
             known: self.known.clone(),
             timeout,
         }
+    }
+
+    /// What was run of a server that is only a program.
+    pub(super) fn server_account(&self) -> Option<crate::peer::Account> {
+        self.served.as_ref().map(|served| served.account())
     }
 
     /// What the server's end knows of its connections.

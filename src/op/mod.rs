@@ -15,6 +15,7 @@ mod receive;
 mod send;
 mod stdio;
 mod step;
+mod test;
 
 use schemars::{Schema, SchemaGenerator};
 
@@ -41,7 +42,8 @@ pub(crate) struct OpDef {
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-static TABLE: [OpDef; 8] = [call::OP, open::OP, send::OP, receive::OP, half_close::OP, cancel::OP, end::OP, stdio::OP];
+static TABLE: [OpDef; 9] =
+    [call::OP, open::OP, send::OP, receive::OP, half_close::OP, cancel::OP, end::OP, stdio::OP, test::OP];
 
 /// All ops of the engine.
 pub(crate) fn table() -> &'static [OpDef] {

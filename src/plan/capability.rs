@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::axis::{self, Needs};
 use crate::filter::{Expr, glob};
-use crate::scenario::model::{Capability, Op, Scenario, Script};
+use crate::scenario::model::{Capability, ClientWay, Op, Scenario, Script};
 
 use super::condition::{Condition, Index, Node};
 use super::space::{Dim, DimValue, SCRIPT, Space};
@@ -82,6 +82,9 @@ impl<'a> Asker<'a> {
     /// Whether a peer can be asked for a capability in a role that it has.
     pub(super) fn support(self, role: Role, peer: &str, capability: &str) -> Support<'a> {
         let Some(provides) = self.provides(role, peer) else { return Support::No };
+        if let Some(op) = capability.strip_prefix("op.") {
+            return if self.does(peer, op) { Support::Yes(None) } else { Support::No };
+        }
         let mut conditions = Vec::new();
         for own in provides.iter().filter(|own| Self::matches(&own.name, capability)) {
             match &own.when {
@@ -119,6 +122,16 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// Whether a client can be asked for an op: a program only for what it is run for, and others
+    /// for all but a test of a program's own.
+    fn does(self, peer: &str, op: &str) -> bool {
+        match self.scenario.peers.get(peer).and_then(|peer| peer.client.as_ref()).map(|client| &client.way) {
+            Some(ClientWay::Exec(exec)) if op == "test" => exec.test.is_some(),
+            Some(ClientWay::Exec(exec)) => exec.has_op(op),
+            _ => op != "test",
+        }
+    }
+
     /// Whether a server can be had by a launch (`true`: by plugin launch).
     fn has_way(self, peer: &str, plugin: bool) -> bool {
         let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
@@ -142,7 +155,9 @@ impl<'a> Asker<'a> {
         let mut asks = Vec::new();
         for step in &script.steps {
             let capability = match step.op {
-                Op::Named { .. } | Op::Call(_) => continue,
+                Op::Named { ref name, .. } => &*format!("op.{name}"),
+                Op::Call(_) => "op.call",
+                Op::Test { .. } => "op.test",
                 Op::Open { .. }
                 | Op::Send { .. }
                 | Op::Receive { .. }

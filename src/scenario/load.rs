@@ -90,7 +90,7 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
     let services = services::read(world, &entries, whole);
 
     let entries = named(world, &tops, "peers", "peers");
-    let mut context = peers::Context::new(&mut pending, services.all.keys().cloned().collect(), &vars);
+    let mut context = peers::Context::new(&mut pending, &services.all, &vars);
     let peers = peers::read(world, &mut context, &entries);
     let broken = context.broken;
 
