@@ -197,11 +197,21 @@ async fn work(
         }
     };
     match result {
+        // A program may say what it likes: whoever did not dial has tested nothing.
+        Ok(()) if connection.actor().is_some() && !lane.senses.was_dialled() => End::Failed(Box::new(never_dialled())),
         Ok(()) => End::Passed,
         Err(Stop::Check(text)) => End::Check(text),
         Err(Stop::Script(text)) => End::Script(text),
         Err(Stop::Failed(failure)) => End::Failed(failure),
     }
+}
+
+fn never_dialled() -> script::Failure {
+    let text = "the client's program says that it succeeded, but it never dialled the server";
+    let cause = Cause { code: "connect.never".into(), certainty: Certainty::Observed, text: text.into() };
+    let reported =
+        Reported { phase: Some(Phase::Connect), error: text.into(), native: None, status: None, cause: Some(cause) };
+    script::Failure { reported, timed_out: false, harness: false, refused: false, remote: false }
 }
 
 /// A lane for the case: shared as far as its isolation allows.

@@ -122,6 +122,11 @@ impl Senses {
         self.ending.load(Ordering::Relaxed)
     }
 
+    /// Whether the relay was dialled.
+    pub(super) fn was_dialled(&self) -> bool {
+        lock(&self.relay).as_ref().is_some_and(|relay| !relay.reports().is_empty())
+    }
+
     /// Whether anything can be sensed at all: two built-in peers in this process tell everything
     /// themselves.
     pub(super) fn is_blind(&self) -> bool {

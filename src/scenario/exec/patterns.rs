@@ -14,8 +14,6 @@ const MEANINGS: &[&str] = &["ok", "value", "message", "code", "error", "failed",
 /// Where a program can say that it failed.
 const PHASES: &[(&str, Phase)] =
     &[("spawn", Phase::Spawn), ("connect", Phase::Connect), ("tls", Phase::Tls), ("rpc", Phase::Rpc)];
-/// Compiled size of a regular expression, in bytes.
-const REGEX_SIZE: usize = 1 << 20;
 
 /// Reads a list of patterns.
 pub(super) fn read(sink: &mut Sink, node: &Node) -> Vec<Pattern> {
@@ -26,8 +24,7 @@ pub(super) fn read(sink: &mut Sink, node: &Node) -> Vec<Pattern> {
 /// Compiles a regular expression over raw output; what is wrong with it is reported.
 pub(super) fn regex(sink: &mut Sink, node: &Node, what: &str) -> Option<Regex> {
     let text = sink.text(node, what)?;
-    sink.regex(&text.value, text.span);
-    regex::bytes::RegexBuilder::new(&text.value).size_limit(REGEX_SIZE).build().ok()
+    sink.bytes_regex(&text.value, text.span)
 }
 
 fn pattern(sink: &mut Sink, node: &Node) -> Option<Pattern> {
