@@ -86,10 +86,10 @@ fn every_way_to_be_ready_and_to_end() {
             "complains",
             "run: [sh, -c, 'exec \"$0\" serve kv --address=127.0.0.1:0 >&2', SOUPSCEN]\n        ready: { stderr: 'at (?<address>\\S+)' }",
         ),
-        ("healthy", "run: [SOUPSCEN, serve, kv, --address=127.0.0.1:{{ port }}]\n        ready: health"),
+        ("healthy", "run: [SOUPSCEN, serve, kv, \"--address=127.0.0.1:{{ port }}\"]\n        ready: health"),
         (
             "writes",
-            "run: [sh, -c, 'echo 127.0.0.1:$2 > \"$1\"; exec \"$0\" serve kv --address=127.0.0.1:$2', SOUPSCEN, '{{ storage }}-ready', '{{ port }}']\n        ready: { file: '{{ storage }}-ready' }\n        address: 127.0.0.1:{{ port }}",
+            "run: [sh, -c, 'echo 127.0.0.1:$2 > \"$1\"; exec \"$0\" serve kv --address=127.0.0.1:$2', SOUPSCEN, '{{ storage }}-ready', '{{ port }}']\n        ready: { file: '{{ storage }}-ready' }\n        address: \"127.0.0.1:{{ port }}\"",
         ),
         ("plugged", "run: [SOUPSCEN, serve, kv]\n        env: { BASIC_PLUGIN: hello }\n        ready: line"),
         (
@@ -199,7 +199,7 @@ scripts:
     assert_eq!(results.counts().get("passed"), Some(&4), "{:?}\n{ran}", results.verdicts());
     let refused = observation(results.case(&["no-text"]));
     assert_eq!(text(&refused["cause"]["code"]), "exec.argument");
-    ran.exits(1).says("values: { body: base64 }");
+    ran.exits(3).says("values: { body: base64 }");
 }
 
 #[test]

@@ -403,7 +403,9 @@ fn conclude(
             output.extend(lane.stdio_output(&job.server, shared));
             let (commands, printed) = lane.accounts(&job.client, &job.server, shared);
             output.extend(printed);
-            (lane.commands.iter().cloned().chain(commands).collect(), output)
+            // What was run in fact stands for how it was declared.
+            let declared = lane.commands.iter().filter(|c| commands.iter().all(|run| run.role != c.role)).cloned();
+            (declared.chain(commands.clone()).collect(), output)
         }
         _ => (Vec::new(), Vec::new()),
     };
