@@ -354,7 +354,11 @@ fn one_missing(space: &Space, row: &[Index], ask: &Ask, role: Role) -> Missing {
         role: role.name(),
         peer: peer.to_owned(),
         capability: capability.clone(),
-        reason: format!("{} `{peer}` has no capability `{capability}`", role.name()),
+        reason: match capability.strip_prefix("op.") {
+            Some("test") => format!("client `{peer}` brings no tests of its own"),
+            Some(op) => format!("client `{peer}` is a program, and nothing is declared to be run for `{op}`"),
+            None => format!("{} `{peer}` has no capability `{capability}`", role.name()),
+        },
         structural: false,
     }
 }
