@@ -98,8 +98,8 @@ fn a_pattern_that_is_no_regex_is_shown_in_its_line() {
 #[test]
 fn what_no_pattern_fits_is_errored_and_quoted_whatever_its_encoding() {
     let place = Place::new();
-    let client = format!("{{ run: [printf, 'caf\\351 au lait'], patterns: [{{ exit: 3, ok: true }}] }}");
-    let found = judged(&place, &client, GOOD);
+    let client = "{ run: [printf, 'caf\\351 au lait'], patterns: [{ exit: 3, ok: true }] }";
+    let found = judged(&place, client, GOOD);
     assert_cause(&found, "errored", "exec.unmatched", "caf\u{fffd} au lait");
 }
 
@@ -108,8 +108,8 @@ fn bytes_that_are_no_text_are_a_value_of_bytes() {
     let place = Place::new();
     let client = "{ run: [printf, 'caf\\351\\n'], patterns: [{ stdout: '(?s-u)^(.*)\\n', value: $1 }] }";
     write(&place, client, GOOD);
-    let text = place.read("faults.yaml").replace("{ code: NOT_FOUND }", "{ value: { $base64: Y2Fm6Q== } }");
-    place.write("faults.yaml", &text);
+    let yaml = place.read("faults.yaml").replace("{ code: NOT_FOUND }", "{ value: { $base64: Y2Fm6Q== } }");
+    place.write("faults.yaml", &yaml);
     let (_, results) = place.results("faults.yaml", &[]);
     // The value is right, and still it is no success: nobody dialled.
     let observed = observation(&results.cases()[0]);
@@ -129,20 +129,12 @@ fn a_client_that_never_dials_has_not_passed() {
 fn a_client_that_does_not_end_is_ended() {
     let place = Place::new();
     write(&place, &format!("{{ run: [sh, -c, 'sleep 600 & sleep 600'], patterns: {PATTERNS} }}"), GOOD);
-    let text = place.read("faults.yaml").replace("op: 20s", "op: 300ms");
-    place.write("faults.yaml", &text);
+    let yaml = place.read("faults.yaml").replace("op: 20s", "op: 300ms");
+    place.write("faults.yaml", &yaml);
     let (ran, results) = place.results("faults.yaml", &[]);
     let observed = observation(&results.cases()[0]);
-    assert_eq!(
-        (text_of(&observed["ending"]), text_of(&observed["cause"]["code"])),
-        ("timed-out", "timeout.reply"),
-        "{ran}"
-    );
+    assert_eq!((text(&observed["ending"]), text(&observed["cause"]["code"])), ("timed-out", "timeout.reply"), "{ran}");
     assert!(place.processes().is_empty());
-}
-
-fn text_of(value: &Value) -> &str {
-    text(value)
 }
 
 #[test]
@@ -168,14 +160,14 @@ fn a_server_that_is_never_ready_and_one_that_ends() {
     let forks = "run: [sh, -c, '\"$0\" serve kv --address=127.0.0.1:$1 & exit 0', SOUPSCEN, \"{{ port }}\"]\n        ready: { stdout: never }";
     assert_cause(&judged(&place, "", forks), "failed", "ready.exit", "one that forks and leaves cannot be watched");
     write(&place, "", "run: [sh, -c, 'echo almost; sleep 600']\n        ready: { stdout: really }");
-    let text = place.read("faults.yaml").replace("start: 20s", "start: 400ms");
-    place.write("faults.yaml", &text);
+    let yaml = place.read("faults.yaml").replace("start: 20s", "start: 400ms");
+    place.write("faults.yaml", &yaml);
     let (ran, results) = place.results("faults.yaml", &[]);
     let observed = observation(&results.cases()[0]);
-    assert_eq!(text_of(&observed["ending"]), "timed-out", "{ran}");
-    assert_eq!(text_of(&observed["cause"]["code"]), "ready.silence");
+    assert_eq!(text(&observed["ending"]), "timed-out", "{ran}");
+    assert_eq!(text(&observed["cause"]["code"]), "ready.silence");
     assert!(
-        text_of(&observed["cause"]["text"]).contains("no complete line on stdout had `really`; its last words: almost")
+        text(&observed["cause"]["text"]).contains("no complete line on stdout had `really`; its last words: almost")
     );
     let unclear = "run: [sh, -c, 'echo at somewhere; sleep 600']\n        ready: { stdout: 'at (\\S+)' }";
     assert_cause(&judged(&place, "", unclear), "failed", "ready.address", "`somewhere` is no address");

@@ -101,17 +101,14 @@ fn every_way_to_be_ready_and_to_end() {
             "run: [sh, -c, '\"$0\" serve kv; echo ended > \"$1\"', SOUPSCEN, '{{ folder }}/call-ended']\n        env: { BASIC_PLUGIN: hello }\n        ready: line\n        end: { call: plugin.GRPCController/Shutdown }",
         ),
     ];
-    let mut declared = String::new();
-    let mut names = Vec::new();
-    for (name, exec) in servers {
-        declared.push_str(&format!(
-            "\n  {name}:\n    server:\n      exec:\n        {exec}\n      provides: [kv, transport.*, tls.none]"
-        ));
-        names.push(name);
-    }
+    let declare = |(name, exec): &(&str, &str)| {
+        format!("\n  {name}:\n    server:\n      exec:\n        {exec}\n      provides: [kv, transport.*, tls.none]")
+    };
+    let declared: Vec<_> = servers.iter().map(declare).collect();
+    let names: Vec<_> = servers.iter().map(|(name, _)| *name).collect();
     let place = Place::new();
     let axes = format!("{{ client: [tool], server: [{}], tls: [none] }}", names.join(", "));
-    write(&place, &declared, &axes, SCRIPTS);
+    write(&place, &declared.concat(), &axes, SCRIPTS);
     all_pass(&place, 2 * names.len());
     // These two ended in their own way, and were not killed.
     assert_eq!(place.read("stdin-ended"), "ended\n");

@@ -19,6 +19,7 @@ use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
 use crate::peer::builtin::{BuiltinClient, BuiltinServer};
 use crate::peer::driver::Driver;
+use crate::peer::exec::quote;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
 use crate::process::{Program, Spawner};
@@ -410,7 +411,7 @@ impl Peers {
 
     /// The folder that a peer was built into, and its own.
     pub(super) fn folders(&self, name: &str) -> (Option<PathBuf>, PathBuf) {
-        let folder = self.peer(name).map(|peer| own_folder(peer)).unwrap_or_default();
+        let folder = self.peer(name).map(own_folder).unwrap_or_default();
         (output_of(&self.states, name), folder)
     }
 
@@ -521,16 +522,6 @@ fn builtin_plugin(request: &LaneRequest<'_>, args: Vec<String>) -> Result<Vec<St
     }
     argv.extend(args);
     Ok(argv)
-}
-
-/// Quotes a word for a POSIX shell.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 const fn role(side: Side) -> &'static str {

@@ -350,19 +350,7 @@ fn program(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Comman
 /// `run` and `env`.
 fn command(sink: &mut Sink, scope: &Scope, fields: &Fields<'_>) -> Option<Command> {
     let run = fields.require(sink, "run", "the program and its arguments, as a list");
-    let mut env = IndexMap::new();
-    if let Some(node) = fields.get(sink, "env") {
-        for entry in sink.entries(node, "`env`").unwrap_or_default() {
-            if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
-                let message = format!("`{}` cannot name an environment variable", short(&entry.key));
-                sink.error("bad-name", entry.span, message, "not a name", "");
-            }
-            scope.list(sink, &entry.value);
-            if let Some(value) = sink.any_text(&entry.value, "an environment variable") {
-                env.insert(entry.key.clone(), value);
-            }
-        }
-    }
+    let env = exec::environment(sink, scope, fields);
     let run = run?;
     scope.list(sink, run);
     Some(Command { run: sink.command(run, "`run`")?, env, span: fields.span })

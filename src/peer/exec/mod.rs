@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 pub use client::{ExecClient, refuses};
 pub use command::Setting;
+pub(crate) use command::quote;
 pub use server::ExecServer;
 
 use crate::outcome::evidence::Reported;

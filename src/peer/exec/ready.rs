@@ -37,8 +37,8 @@ pub(super) fn watch_for(from: impl AsyncRead + Send + Unpin + 'static, sign: Opt
     let scanner = Mutex::new(Scanner { regex, pending: Vec::new(), done: false });
     let capture = Capture::with(from, Tail::default(), move |bytes| {
         let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(address) = scanner.push(bytes) {
-            publish.send_replace(Some(address));
+        if let Some(sign) = scanner.push(bytes) {
+            publish.send_replace(Some(sign));
         }
     });
     (capture, Sign { found })
@@ -46,19 +46,26 @@ pub(super) fn watch_for(from: impl AsyncRead + Send + Unpin + 'static, sign: Opt
 
 /// A sign in an output, once it is there: with the address that it tells, if it does.
 pub(super) struct Sign {
-    found: watch::Receiver<Option<Option<Arc<str>>>>,
+    found: watch::Receiver<Option<Announced>>,
 }
 
 impl Sign {
     /// Resolves when it is there; never when the output ended without it.
     pub(super) async fn seen(&self) -> Option<Arc<str>> {
         let mut found = self.found.clone();
-        let sign = found.wait_for(Option::is_some).await.map(|sign| sign.clone().flatten());
+        let sign =
+            found.wait_for(Option::is_some).await.map(|sign| sign.as_ref().and_then(|sign| sign.address.clone()));
         match sign {
             Ok(address) => address,
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// A sign, with the address that it tells, if it does.
+#[derive(Debug, Clone)]
+struct Announced {
+    address: Option<Arc<str>>,
 }
 
 struct Scanner {
@@ -69,7 +76,7 @@ struct Scanner {
 
 impl Scanner {
     /// Takes bytes; the sign's address when it has come.
-    fn push(&mut self, bytes: &[u8]) -> Option<Option<Arc<str>>> {
+    fn push(&mut self, bytes: &[u8]) -> Option<Announced> {
         if self.done {
             return None;
         }
@@ -85,7 +92,7 @@ impl Scanner {
             let address = group.map(|m| if unix { format!("unix:{}", text(m.as_bytes())) } else { text(m.as_bytes()) });
             self.done = true;
             self.pending = Vec::new();
-            return Some(address.map(Arc::from));
+            return Some(Announced { address: address.map(Arc::from) });
         }
         let surplus = self.pending.len().saturating_sub(WINDOW);
         self.pending.drain(..surplus);
@@ -181,7 +188,7 @@ mod tests {
         }
         assert!(scanner.pending.len() <= WINDOW);
         assert!(scanner.push(b"\nlistening on 127.0.0.1:50").is_none(), "half a line");
-        assert_eq!(scanner.push(b"051\nmore").unwrap().as_deref(), Some("127.0.0.1:50051"));
+        assert_eq!(scanner.push(b"051\nmore").unwrap().address.as_deref(), Some("127.0.0.1:50051"));
         assert!(scanner.push(b"listening on 9\n").is_none(), "the first counts");
     }
 
@@ -189,7 +196,7 @@ mod tests {
     fn the_line_of_go_plugin_gives_its_address() {
         let sign = |text: &str| {
             let mut scanner = Scanner { regex: line().unwrap().clone(), pending: Vec::new(), done: false };
-            scanner.push(text.as_bytes()).flatten().map(|a| a.to_string())
+            scanner.push(text.as_bytes())?.address.map(|a| a.to_string())
         };
         assert_eq!(sign("noise\n1|1|tcp|127.0.0.1:1234|grpc|\n").as_deref(), Some("127.0.0.1:1234"));
         assert_eq!(sign("1|1|unix|/a/s|grpc\n").as_deref(), Some("unix:/a/s"));

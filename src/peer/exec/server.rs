@@ -53,17 +53,13 @@ impl ExecServer {
             None => None,
         };
         let deadline = Instant::now() + request.within;
-        let mut permit = permit;
         let mut ports = Vec::new();
         while ports.len() < PORTS_TRIED {
             let port = ports::free().map_err(|e| harness("spawn.port", format!("there is no free port: {e}")))?;
             ports.push(port.to_string());
-            match self.attempt(request, port, deadline).await? {
-                Some(mut up) => {
-                    up.permit = permit.take();
-                    return Ok(Arc::new(up));
-                }
-                None => {}
+            if let Some(mut up) = self.attempt(request, port, deadline).await? {
+                up.permit = permit;
+                return Ok(Arc::new(up));
             }
         }
         let text = format!(

@@ -13,6 +13,7 @@ use crate::dynamic::expect;
 use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
 use crate::peer::{Acted, PeerError};
 use crate::scenario::decode::CODES;
+use crate::scenario::exec::groups::{Piece, pieces};
 use crate::scenario::model::{Form, Meaning, Pattern};
 
 /// A value that a program leaves in a file may have this many bytes.
@@ -36,12 +37,12 @@ impl Run<'_> {
             if !pattern.exit.is_empty() && !pattern.exit.contains(exit) {
                 continue;
             }
-            let (Some(out), Some(err)) =
-                (found(pattern.stdout.as_ref(), stdout), found(pattern.stderr.as_ref(), stderr))
-            else {
+            let (out, out_groups) = holds(pattern.stdout.as_ref(), stdout);
+            let (err, err_groups) = holds(pattern.stderr.as_ref(), stderr);
+            if !out || !err {
                 continue;
-            };
-            return self.mean(&pattern.meaning, &[out, err]);
+            }
+            return self.mean(&pattern.meaning, &[out_groups, err_groups]);
         }
         let text = format!(
             "no pattern fits what {} gave: it {}; {}; add a pattern that says what this means",
@@ -135,36 +136,21 @@ impl Run<'_> {
     }
 }
 
-/// `None`: the pattern does not hold; `Some(None)`: there is none.
-fn found<'b>(regex: Option<&Regex>, bytes: &'b [u8]) -> Option<Option<Captures<'b>>> {
-    match regex {
-        None => Some(None),
-        Some(regex) => regex.captures(bytes).map(Some),
-    }
+/// Whether a part of a pattern holds, and with which groups.
+fn holds<'b>(regex: Option<&Regex>, bytes: &'b [u8]) -> (bool, Option<Captures<'b>>) {
+    let captures = regex.and_then(|regex| regex.captures(bytes));
+    (regex.is_none() || captures.is_some(), captures)
 }
 
 /// Puts groups into a text. Numbers are those of whichever side has groups.
 fn expand(text: &str, found: &[Option<Captures<'_>>; 2]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.extend_from_slice(before.as_bytes());
-        if let Some(literal) = after.strip_prefix('$') {
-            out.push(b'$');
-            rest = literal;
-            continue;
-        }
-        let (name, next) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some(parts) => parts,
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                after.split_at(end)
-            }
-        };
-        out.extend_from_slice(group(name, found));
-        rest = next;
+    for piece in pieces(text) {
+        out.extend_from_slice(match piece {
+            Piece::Text(text) => text.as_bytes(),
+            Piece::Group(name) => group(name, found),
+        });
     }
-    out.extend_from_slice(rest.as_bytes());
     out
 }
 

@@ -33,7 +33,11 @@ pub(super) fn read(
 }
 
 /// `env`: name → template.
-pub(super) fn environment(sink: &mut Sink, scope: &Scope, fields: &Fields<'_>) -> IndexMap<String, String> {
+pub(in crate::scenario) fn environment(
+    sink: &mut Sink,
+    scope: &Scope,
+    fields: &Fields<'_>,
+) -> IndexMap<String, String> {
     let mut env = IndexMap::new();
     let Some(node) = fields.get(sink, "env") else { return env };
     for entry in sink.entries(node, "`env`").unwrap_or_default() {

@@ -3,9 +3,11 @@
 
 mod client;
 mod command;
+pub(crate) mod groups;
 pub mod model;
 mod patterns;
 mod server;
 
 pub(super) use client::client;
+pub(super) use command::environment;
 pub(super) use server::server;

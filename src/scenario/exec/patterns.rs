@@ -2,6 +2,7 @@
 
 use regex::bytes::Regex;
 
+use super::groups::{Piece, pieces};
 use super::model::{Form, Meaning, Pattern};
 use crate::diag::Diagnostic;
 use crate::outcome::{Exit, Phase};
@@ -126,14 +127,17 @@ fn code(sink: &mut Sink, node: &Node) -> Option<String> {
 /// The groups that a meaning refers to must be there, and it must be clear whose they are.
 fn groups(sink: &mut Sink, pattern: &Pattern, span: crate::diag::Span) {
     let texts: Vec<&str> = match &pattern.meaning {
-        Meaning::Ok { value: Some((text, _)), .. } | Meaning::Ok { message: Some(text), .. } => vec![text],
+        Meaning::Ok { value: Some((text, _)), .. }
+        | Meaning::Ok { message: Some(text), .. }
+        | Meaning::Error { text, .. }
+        | Meaning::Failed { text } => vec![text],
         Meaning::Status { code, text } => vec![code, text],
-        Meaning::Error { text, .. } | Meaning::Failed { text } => vec![text],
         Meaning::Ok { .. } | Meaning::Refused => Vec::new(),
     };
     let regexes = || [&pattern.stdout, &pattern.stderr].into_iter().flatten();
     let numbered = regexes().filter(|regex| regex.captures_len() > 1).count();
-    for name in texts.into_iter().flat_map(references) {
+    for piece in texts.into_iter().flat_map(pieces) {
+        let Piece::Group(name) = piece else { continue };
         let known = match name.parse::<usize>() {
             Ok(0) => regexes().count() == 1,
             Ok(number) => numbered == 1 && regexes().any(|regex| number < regex.captures_len()),
@@ -149,38 +153,5 @@ fn groups(sink: &mut Sink, pattern: &Pattern, span: crate::diag::Span) {
                     .help(help),
             );
         }
-    }
-}
-
-/// The names after `$`; `$$` is a dollar sign.
-fn references(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('$') {
-        if let Some(literal) = after.strip_prefix('$') {
-            rest = literal;
-            continue;
-        }
-        let (name, next) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, next)) => (name, next),
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                after.split_at(end)
-            }
-        };
-        found.push(name);
-        rest = next;
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::references;
-
-    #[test]
-    fn references_are_those_that_an_expansion_takes() {
-        assert_eq!(references("a $1 ${name}b $$2 $x_y."), ["1", "name", "x_y"]);
-        assert!(references("no $$ here").is_empty());
     }
 }
