@@ -254,3 +254,35 @@ sys.exit(0 if name == "good" else "expected 1, got 2")
     let cause = &observation(results.case(&["/good[", "client=boaster"]))["cause"];
     assert_eq!(text(&cause["code"]), "exec.no-refusal");
 }
+
+#[test]
+fn a_script_ends_and_starts_a_program_on_its_storage() {
+    let place = Place::new();
+    let server = r#"
+  program:
+    server:
+      exec:
+        run: [SOUPSCEN, serve, kv, "--address=127.0.0.1:{{ port }}"]
+        env: { KV_STORAGE_DIR: "{{ storage }}" }
+      provides: [kv, tls.none]
+"#;
+    let scripts = r#"
+scripts:
+  survives:
+    ops:
+      - put: { key: a, value: kept }
+      - server: restart
+      - get: { key: a }
+        expect: { value: kept }
+      - server: stop
+      - get: { key: a }
+        expect: { code: UNAVAILABLE }
+"#;
+    write(&place, server, "{ client: [tool], server: [program], tls: [none] }", scripts);
+    let text = place.read("tools.yaml").replace(
+        "patterns:\n          - { exit: 1, stderr: '^(",
+        "patterns:\n          - { exit: 1, stderr: 'nobody listens', code: UNAVAILABLE }\n          - { exit: 1, stderr: '^(",
+    );
+    place.write("tools.yaml", &text);
+    all_pass(&place, 1);
+}

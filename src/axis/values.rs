@@ -171,6 +171,25 @@ pub struct Request {
     pub group: Option<Group>,
 }
 
+impl Request {
+    /// Asks for a built-in value of an axis in place of what was asked before; a value that leaves
+    /// the choice to the peer asks for nothing.
+    pub fn ask(&mut self, axis: &str, value: &str) {
+        match axis {
+            "transport" => self.transport = Transport::from_name(value),
+            "tls" => {
+                self.tls = TlsMode::from_name(value);
+                self.files = None;
+            }
+            "key" => self.key = KeyType::from_name(value),
+            "client_key" => self.client_key = KeyType::from_name(value),
+            "tls_version" => self.tls_version = TlsVersion::from_name(value),
+            "group" => self.group = Group::from_name(value),
+            _ => {}
+        }
+    }
+}
+
 /// PEM files that a `tls` value names, already resolved against the scenario's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsFiles {

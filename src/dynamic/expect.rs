@@ -13,6 +13,7 @@
 //! | `{$subset: {…}}` | as a map; where the value is a text, the text is read as JSON |
 //! | `{$exact: {…}}` | as a map, and there is no other field, down to the bottom |
 //! | `{$base64: "…"}` | the bytes are equal |
+//! | `{$bytes: {size: 5MiB, seed: 1}}` | the bytes are those that are made so |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::diff::{Diff, Differences};
+use crate::scenario::made::Made;
 
 /// Deeper values are not compared: no message is that deep (protobuf's own limit is 100).
 const MAX_DEPTH: usize = 128;
@@ -45,13 +47,15 @@ pub fn value(bytes: &[u8]) -> Value {
     }
 }
 
-/// The bytes that a value stands for: those of a text, or of `{"$base64": "…"}`; `None` otherwise.
+/// The bytes that a value stands for: those of a text, of `{"$base64": "…"}` or of
+/// `{"$bytes": …}`; `None` otherwise.
 #[must_use]
 pub fn bytes(value: &Value) -> Option<Bytes> {
     match value {
         Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
         Value::Object(fields) => match directive(fields)? {
             ("$base64", Value::String(text)) => STANDARD.decode(text).ok().map(Bytes::from),
+            ("$bytes", made) => Made::parse(made).ok().map(|made| Bytes::from(made.bytes())),
             _ => None,
         },
         _ => None,
@@ -147,6 +151,15 @@ impl Walk<'_> {
             "$base64" => match (bytes(expected), actual.map(bytes)) {
                 (None, _) => self.out.say(path, "the expectation's `$base64` is no padded standard base64"),
                 (Some(wanted), Some(Some(got))) if wanted == got => {}
+                _ => self.out.differ(path, expected, actual),
+            },
+            "$bytes" => match (Made::parse(argument), actual.map(bytes)) {
+                (Err(why), _) => self.out.say(path, &why),
+                (Ok(wanted), Some(Some(got))) if wanted.bytes() == got => {}
+                (Ok(_), Some(Some(got))) => {
+                    let text = format!("expected the bytes of {expected}\n  actual {} other bytes", got.len());
+                    self.out.say(path, &text);
+                }
                 _ => self.out.differ(path, expected, actual),
             },
             // A map whose only field happens to begin with `$`, or a directive nobody knows: data.

@@ -1,17 +1,22 @@
 //! Ops of clients that are told what to do instead of being given messages.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::script::{Outcome, Stop, failed};
+use super::answer::{Outcome, Stop, failed};
+use super::ground::Now;
 use crate::dynamic::Method;
+use crate::outcome::evidence::Reported;
+use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::{Act, Acted, Actor, CallRequest, PeerError};
 
 /// Has a client do a call in its own way.
 pub(super) async fn call(
+    now: &Now,
     actor: &dyn Actor,
-    op: &str,
-    args: &Map<String, Value>,
+    (op, args): (&str, &Map<String, Value>),
     method: &Method,
     request: CallRequest,
 ) -> Result<Outcome, Stop> {
@@ -25,13 +30,14 @@ pub(super) async fn call(
         deadline: request.deadline,
     };
     match actor.act(act).await {
+        Ok(_) if never_dialled(now) => Ok(failed(unheard_of())),
         Ok(acted) => outcome(acted, Some(method)),
         Err(error) => Ok(failed(error)),
     }
 }
 
 /// Has a client run a test of its own.
-pub(super) async fn test(actor: &dyn Actor, name: String, deadline: std::time::Duration) -> Result<Outcome, Stop> {
+pub(super) async fn test(now: &Now, actor: &dyn Actor, name: String, deadline: Duration) -> Result<Outcome, Stop> {
     let act = Act {
         op: "test".to_owned(),
         args: Map::from_iter([("test".to_owned(), Value::String(name))]),
@@ -41,9 +47,23 @@ pub(super) async fn test(actor: &dyn Actor, name: String, deadline: std::time::D
         deadline,
     };
     match actor.act(act).await {
+        Ok(_) if never_dialled(now) => Ok(failed(unheard_of())),
         Ok(acted) => outcome(acted, None),
         Err(error) => Ok(failed(error)),
     }
+}
+
+/// A program may say what it likes: whoever did not dial has tested nothing.
+fn never_dialled(now: &Now) -> bool {
+    now.lane.as_ref().is_some_and(|lane| !lane.senses.was_dialled())
+}
+
+fn unheard_of() -> PeerError {
+    let text = "the client's program tells of an answer, but it never dialled the server";
+    let cause = Cause { code: "connect.never".into(), certainty: Certainty::Observed, text: text.into() };
+    let phase = Some(Phase::Connect);
+    let reported = Reported { phase, error: text.into(), native: None, status: None, cause: Some(cause) };
+    PeerError { reported, refused: false, harness: false, timed_out: false }
 }
 
 fn outcome(acted: Acted, method: Option<&Method>) -> Result<Outcome, Stop> {

@@ -7,24 +7,28 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use super::answer::{Failure, Stop};
 use super::context::RunContext;
-use super::lane::{self, LAST_WORD, Lane, LaneRequest, StartFailure};
+use super::ground::{Ground, Spot};
+use super::lane::{self, Lane, LaneRequest, StartFailure};
 use super::pool::Lease;
-use super::script::{self, Scene, Stop, Transcript};
+use super::script::{self, Scene};
 use super::tls::SideSpecs;
+use super::transcript::Transcript;
 use crate::axis::values::{Launch, Request};
 use crate::event::{Attempt, CaseRecord};
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::effective::effective;
 use crate::outcome::evidence::{Evidence, RanOut, Reported, Side};
-use crate::outcome::{Cause, Certainty, Effective, Ending, Expected, Observation, Phase, verdict};
+use crate::outcome::{Cause, Certainty, Effective, Ending, Expected, FactReading, Observation, Phase, verdict};
 use crate::plan::Case;
-use crate::scenario::model::{Isolation, Script};
+use crate::scenario::model::{ConnectDef, Isolation, Script};
 
 /// A start that takes longer gives its place to the next one.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything about a case that does not change between attempts.
+#[derive(Clone)]
 pub(super) struct Job {
     pub(super) case: Case,
     pub(super) key: String,
@@ -59,6 +63,18 @@ impl Job {
             not_run: None,
             started_ms: u64::try_from(started.duration_since(run.started).as_millis()).unwrap_or(u64::MAX),
         }
+    }
+}
+
+impl Job {
+    /// The same with what a further connection asks in place of what the case asks.
+    pub(super) fn asking(&self, connect: &ConnectDef) -> Self {
+        let mut job = self.clone();
+        for (axis, value) in &connect.with {
+            job.axes.insert(axis.clone(), (*value).to_owned());
+            job.request.ask(axis, value);
+        }
+        job
     }
 }
 
@@ -109,26 +125,29 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();
-    let mut lease = None;
+    let mut ground = None;
     let outcome = {
-        let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut lease);
+        let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut ground);
         tokio::time::timeout(budget, work).await
     };
     let end = outcome.unwrap_or_else(|_| {
-        let waiting = if transcript.current.is_empty() { "the peers to be connected" } else { &transcript.current };
+        let waiting = transcript.waiting();
+        let waiting = if waiting.is_empty() { "the peers to be connected" } else { &waiting };
         End::Timeout(format!("the case did not end within {budget:?}; it was waiting for {waiting}"))
     });
-    let shared = match (&end, &lease) {
+    transcript.fold();
+    let lease = ground.as_ref().and_then(Ground::lease);
+    let shared = match (&end, lease) {
         (End::NoLane(_, shared), _) => *shared,
         (_, Some(lease)) => lease.is_shared(),
         _ => false,
     };
     let poison = !matches!(end, End::Passed | End::Check(_) | End::Script(_));
-    if poison && let Some(lease) = &lease {
+    if poison && let Some(lease) = lease {
         lease.poison();
     }
     let elapsed = started.elapsed();
-    (conclude(run, job, &end, transcript, lease.as_ref(), elapsed), shared)
+    (conclude(run, job, &end, transcript, ground.as_ref(), elapsed), shared)
 }
 
 /// How an attempt came to its end.
@@ -136,32 +155,37 @@ enum End {
     Passed,
     Check(String),
     Script(String),
-    Failed(Box<script::Failure>),
+    Failed(Box<Failure>),
+    /// The script called a server that it had ended.
+    Down(String),
     /// It was certain before the client said anything.
     Certain(Box<Diagnosis>),
     Timeout(String),
     NoLane(Box<StartFailure>, bool),
 }
 
-type LaneLease = Lease<Lane, Box<StartFailure>>;
+pub(super) type LaneLease = Lease<Lane, Box<StartFailure>>;
 
-async fn work(
-    run: &RunContext,
-    job: &Job,
+async fn work<'a>(
+    run: &'a RunContext,
+    job: &'a Job,
     specs: SideSpecs,
     fresh: bool,
     turn: Option<&mut Option<LaneKey>>,
     transcript: &mut Transcript,
-    slot: &mut Option<LaneLease>,
+    slot: &mut Option<Ground<'a>>,
 ) -> End {
-    let lease = match lease(run, job, specs, fresh, turn).await {
-        Ok(lease) => lease,
-        Err((failure, shared)) => return End::NoLane(failure, shared),
+    let ground = if job.script.needs_own_instance() {
+        if let Some(last) = turn.and_then(Option::take) {
+            run.servers.forget(&last);
+        }
+        Ground::own(run, job, specs).await.map_err(|failure| (failure, false))
+    } else {
+        lease(run, job, specs, fresh, turn).await.map(|lease| Ground::borrowed(run, job, lease))
     };
-    let lane = Arc::clone(lease.value());
-    *slot = Some(lease);
-    let Some(connection) = lane.connection() else {
-        return End::Script("the connection was taken down".into());
+    let ground = match ground {
+        Ok(ground) => &*slot.insert(ground),
+        Err((failure, shared)) => return End::NoLane(failure, shared),
     };
     let scenario = run.plan.scenario();
     let Some(service) = scenario.services.get(&job.service) else {
@@ -171,47 +195,58 @@ async fn work(
         Ok(codec) => codec,
         Err(e) => return End::Script(e),
     };
-    let context = run.script_context(job);
+    let mut context = run.script_context(job);
+    let work = match job.script.uses_work.then(|| WorkFolder::make(run, &mut context)).transpose() {
+        Ok(work) => work,
+        Err(e) => return End::NoLane(Box::new(run.start_failure(&e)), false),
+    };
     let scene = Scene {
         script: &job.script,
         service,
         codec: &codec,
         sources: &scenario.sources,
-        connection,
+        ground,
         context: &context,
         op_timeout: scenario.timeouts.op,
         case_key: &job.key,
     };
-    let mut script = std::pin::pin!(script::run(scene, transcript));
-    // A program says once, at its end, what came of it: nothing before that is its word.
-    let result = if lane.senses.is_blind() || connection.actor().is_some() {
-        script.await
-    } else {
-        tokio::select! {
-            biased;
-            result = &mut script => result,
-            diagnosis = lane.senses.certain() => match tokio::time::timeout(LAST_WORD, &mut script).await {
-                Ok(result) => result,
-                Err(_) => return End::Certain(Box::new(diagnosis)),
-            },
-        }
-    };
+    let result = script::run(scene, transcript).await;
+    drop(work);
     match result {
-        // A program may say what it likes: whoever did not dial has tested nothing.
-        Ok(()) if connection.actor().is_some() && !lane.senses.was_dialled() => End::Failed(Box::new(never_dialled())),
         Ok(()) => End::Passed,
         Err(Stop::Check(text)) => End::Check(text),
         Err(Stop::Script(text)) => End::Script(text),
         Err(Stop::Failed(failure)) => End::Failed(failure),
+        Err(Stop::Certain(diagnosis)) => End::Certain(diagnosis),
+        Err(Stop::Down(text)) => End::Down(text),
+        Err(Stop::NoLane(failure)) => End::NoLane(failure, false),
     }
 }
 
-fn never_dialled() -> script::Failure {
-    let text = "the client's program says that it succeeded, but it never dialled the server";
-    let cause = Cause { code: "connect.never".into(), certainty: Certainty::Observed, text: text.into() };
-    let reported =
-        Reported { phase: Some(Phase::Connect), error: text.into(), native: None, status: None, cause: Some(cause) };
-    script::Failure { reported, timed_out: false, harness: false, refused: false, remote: false }
+/// `{{ work }}`: a folder of the case, gone with it.
+struct WorkFolder<'a> {
+    run: &'a RunContext,
+    path: PathBuf,
+}
+
+impl<'a> WorkFolder<'a> {
+    /// Makes it, and that of the run, and tells templates of both.
+    fn make(run: &'a RunContext, context: &mut Map<String, Value>) -> std::io::Result<Self> {
+        let shared = run.scratch.path().join("work");
+        std::fs::create_dir_all(&shared)?;
+        let path = run.fresh_folder()?;
+        let text = |path: &std::path::Path| Value::String(path.to_string_lossy().into_owned());
+        context.insert("work".into(), text(&path));
+        context.insert("run".into(), serde_json::json!({ "work": text(&shared) }));
+        Ok(Self { run, path })
+    }
+}
+
+impl Drop for WorkFolder<'_> {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        self.run.teardown.spawn_blocking(move || std::fs::remove_dir_all(path));
+    }
 }
 
 /// A lane for the case: shared as far as its isolation allows.
@@ -227,18 +262,23 @@ async fn lease(
     let own_lane =
         alone || job.isolation == Isolation::Connection || run.peers.needs_own_lane(&job.client, &job.server);
     let timeouts = run.plan.scenario().timeouts;
-    let request = |folder: PathBuf| LaneRequest {
-        job,
-        client: &job.client,
-        server: &job.server,
-        service: &job.service,
-        transport: job.request.transport,
-        tls: specs.clone(),
-        context: if launch == Launch::Plugin { run.command_context(job, &specs, &folder) } else { Map::new() },
-        folder,
-        host: run.plan.host_changes(&job.case),
-        start: timeouts.start,
-        grace: timeouts.grace,
+    let request = |folder: PathBuf| {
+        let plugin = launch == Launch::Plugin;
+        let storage = if plugin { folder.join("storage") } else { folder.clone() };
+        LaneRequest {
+            job,
+            client: &job.client,
+            server: &job.server,
+            service: &job.service,
+            transport: job.request.transport,
+            tls: specs.clone(),
+            context: if plugin { run.command_context(job, &specs, &storage) } else { Map::new() },
+            folder,
+            storage,
+            host: run.plan.host_changes(&job.case),
+            start: timeouts.start,
+            grace: timeouts.grace,
+        }
     };
     let mut lane_key = run.lane_key(job);
     if own_lane {
@@ -265,7 +305,7 @@ async fn lease(
                     .servers
                     .lease(&server_key, async || {
                         let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
-                        in_turn(run, lane::serve(run, &request(folder))).await.map_err(Box::new)
+                        in_turn(run, lane::serve(run, &request(folder), false)).await.map_err(Box::new)
                     })
                     .await;
                 let server = match server {
@@ -291,7 +331,7 @@ async fn lease(
 }
 
 /// Takes a start's place for work on a processor. A start that waits rather than works gives it up.
-async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
+pub(super) async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
     let permit = run.starts.acquire().await;
     let mut start = std::pin::pin!(start);
     if let Ok(started) = tokio::time::timeout(START_PATIENCE, &mut start).await {
@@ -308,10 +348,12 @@ fn conclude(
     job: &Job,
     end: &End,
     transcript: Transcript,
-    lease: Option<&LaneLease>,
+    ground: Option<&Ground<'_>>,
     elapsed: Duration,
 ) -> Attempt {
-    let lane = lease.map(Lease::value);
+    let focus = ground.map(Ground::focus);
+    let lane = focus.as_ref().and_then(|spot| spot.now().lane);
+    let lane = lane.as_ref();
     let reported = match end {
         End::Failed(failure) => Some(failure.reported.clone()),
         _ => None,
@@ -330,19 +372,10 @@ fn conclude(
         (_, Some(lane)) => lane.senses.evidence(reported, ran_out),
         _ => Evidence { timeout: ran_out, ..Evidence::default() },
     };
-    let ends: Vec<_> = lane
-        .iter()
-        .flat_map(|lane| {
-            [lane.connection().and_then(super::super::peer::Connection::facts), lane.senses.server_facts()]
-        })
-        .flatten()
-        .collect();
-    let report_only = |fact: &str, effective: &Effective| match effective {
-        Effective::Value(value) => run.plan.softened(&job.case, fact, value),
-        Effective::NotObservable => None,
+    let facts = match end {
+        End::NoLane(..) => Vec::new(),
+        _ => ground.map(|ground| facts(run, job, ground, passed, &evidence)).unwrap_or_default(),
     };
-    let facts =
-        if lane.is_some() { effective(&job.request, &evidence, &ends, passed, &report_only) } else { Vec::new() };
     let mut observation = Observation {
         ending: Ending::Passed,
         phase: None,
@@ -370,6 +403,11 @@ fn conclude(
             observation.phase = Some(Phase::Check);
             observation.cause = Some(observed("script.unusable", text.clone()));
         }
+        End::Down(text) => {
+            observation.ending = Ending::Failed;
+            observation.phase = Some(Phase::Rpc);
+            observation.cause = Some(observed("server.down", text.clone()));
+        }
         End::Failed(failure) if failure.harness || failure.refused => {
             refuse(&mut observation, &failure.reported, failure.refused);
         }
@@ -393,13 +431,16 @@ fn conclude(
             (None, None) => apply(&mut observation, diagnose::diagnose(&evidence), false),
         },
     }
+    if let End::Failed(failure) = end {
+        observation.texts.extend(failure.step.iter().map(|step| format!("in the step `{step}`")));
+    }
     let differs = observation.facts.iter().any(crate::outcome::FactReading::differs);
     let telling = !passed || differs || run.settings.evidence_all;
     let (commands, output) = match (end, lane) {
         (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
         (_, Some(lane)) if telling => {
             let mut output = run.peers.outputs(&job.client, &job.server);
-            let shared = lease.is_some_and(Lease::is_shared);
+            let shared = ground.and_then(Ground::lease).is_some_and(Lease::is_shared);
             output.extend(lane.stdio_output(&job.server, shared));
             let (commands, printed) = lane.accounts(&job.client, &job.server, shared);
             output.extend(printed);
@@ -418,6 +459,40 @@ fn conclude(
         output,
         folder: None,
     }
+}
+
+/// Requested against effective, for every connection of the case. Facts of connections that the
+/// script made have its name before theirs: `other.key`.
+fn facts(run: &RunContext, job: &Job, ground: &Ground<'_>, passed: bool, evidence: &Evidence) -> Vec<FactReading> {
+    let focus = ground.focus();
+    let mut all = Vec::new();
+    for spot in [Arc::clone(ground.main())].into_iter().chain(ground.others()) {
+        let Some(lane) = spot.now().lane else { continue };
+        let own = if Arc::ptr_eq(&spot, &focus) { evidence.clone() } else { lane.senses.evidence(None, None) };
+        all.extend(facts_of(run, job, &spot, &lane, passed, &own));
+    }
+    all
+}
+
+fn facts_of(
+    run: &RunContext,
+    job: &Job,
+    spot: &Spot,
+    lane: &Lane,
+    passed: bool,
+    evidence: &Evidence,
+) -> Vec<FactReading> {
+    let ends = [lane.connection().and_then(super::super::peer::Connection::facts), lane.senses.server_facts()];
+    let ends: Vec<_> = ends.into_iter().flatten().collect();
+    let report_only = |fact: &str, effective: &Effective| match effective {
+        Effective::Value(value) => run.plan.softened(&job.case, fact, value),
+        Effective::NotObservable => None,
+    };
+    let mut facts = effective(&spot.job(job).request, evidence, &ends, passed, &report_only);
+    if let Some(name) = &spot.name {
+        facts.iter_mut().for_each(|reading| reading.fact = format!("{name}.{}", reading.fact));
+    }
+    facts
 }
 
 fn apply(observation: &mut Observation, diagnosis: Diagnosis, timed_out: bool) {

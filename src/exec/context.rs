@@ -152,8 +152,8 @@ impl RunContext {
     }
 
     /// What templates in a peer's command see: the case's axes, what its side is to do about TLS
-    /// (empty texts where nothing is asked), and folders of its own.
-    pub(super) fn command_context(&self, job: &Job, specs: &SideSpecs, folder: &Path) -> Map<String, Value> {
+    /// (empty texts where nothing is asked), and its storage folder.
+    pub(super) fn command_context(&self, job: &Job, specs: &SideSpecs, storage: &Path) -> Map<String, Value> {
         let path = |p: Option<&Path>| Value::String(p.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default());
         let own = specs.server.identity.as_ref().and_then(|i| i.files());
         let ca = specs.server.ca.as_ref().and_then(|i| i.files());
@@ -173,7 +173,7 @@ impl RunContext {
         context.insert("axes".into(), asked.into());
         context.insert("tls".into(), tls);
         context.insert("vars".into(), self.plan.scenario().vars.clone().into());
-        context.insert("storage".into(), path(Some(&folder.join("storage"))));
+        context.insert("storage".into(), path(Some(storage)));
         context
     }
 }

@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::axis::values::{HostChanges, Transport};
@@ -14,6 +16,7 @@ use crate::handshake;
 use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
+use crate::peer::driver::Driver;
 use crate::peer::{ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
@@ -50,9 +53,25 @@ pub(super) struct Lane {
     _server: Option<Arc<DirectServer>>,
     pub(super) commands: Vec<PeerCommand>,
     teardown: tokio_util::task::TaskTracker,
+    /// It is being given up: nobody waits for it any longer.
+    leaving: CancellationToken,
+    /// It is closed, and its plugin has ended.
+    gone: CancellationToken,
 }
 
 impl Lane {
+    /// Has everyone let go of it; once nobody holds it, it is closed. Gives what tells when it is.
+    pub(super) fn leave(&self) -> CancellationToken {
+        self.senses.end();
+        self.leaving.cancel();
+        self.gone.clone()
+    }
+
+    /// Resolves when it is being given up.
+    pub(super) async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// What the plugin printed after its line, as its host received it.
     pub(super) fn stdio_output(&self, server: &str, shared: bool) -> Vec<PeerOutput> {
         let Some((stdout, stderr)) = self.connection().and_then(Connection::stdio) else { return Vec::new() };
@@ -98,9 +117,11 @@ impl Drop for Lane {
         self.senses.end();
         if let Some(connection) = self.connection.take() {
             let watcher = self.watcher.take();
+            let gone = self.gone.clone();
             self.teardown.spawn(async move {
                 connection.close().await;
                 drop(watcher);
+                gone.cancel();
             });
         }
     }
@@ -127,8 +148,10 @@ pub(super) struct LaneRequest<'a> {
     pub(super) tls: SideSpecs,
     /// What templates of commands see.
     pub(super) context: serde_json::Map<String, serde_json::Value>,
-    /// For its sockets and storage; none for a lane that only dials.
+    /// For its sockets; none for a lane that only dials.
     pub(super) folder: PathBuf,
+    /// For what its server keeps.
+    pub(super) storage: PathBuf,
     /// What the case changes about the host of a plugin.
     pub(super) host: HostChanges,
     pub(super) start: Duration,
@@ -138,31 +161,67 @@ pub(super) struct LaneRequest<'a> {
 /// A server that the engine started.
 pub(super) struct DirectServer {
     served: Option<Arc<dyn Served>>,
+    /// The process that serves nothing else, as far as that is known.
+    process: Option<Driver>,
+    in_process: bool,
+    ended: AtomicBool,
     target: Target,
     command: PeerCommand,
     grace: Duration,
     teardown: tokio_util::task::TaskTracker,
 }
 
-impl Drop for DirectServer {
-    fn drop(&mut self) {
-        if let Some(served) = self.served.take() {
-            let grace = self.grace;
-            self.teardown.spawn(async move { served.stop(grace).await });
+impl DirectServer {
+    /// Ends it, and the process that serves nothing else.
+    pub(super) async fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(served) = self.served.clone() {
+            served.stop(self.grace).await;
+        }
+        if let Some(process) = &self.process {
+            process.end().await;
         }
     }
 }
 
-/// Starts the server of a direct lane.
-pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result<DirectServer, StartFailure> {
+impl Drop for DirectServer {
+    fn drop(&mut self) {
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(served) = self.served.take() {
+            let (grace, process) = (self.grace, self.process.take());
+            self.teardown.spawn(async move {
+                served.stop(grace).await;
+                if let Some(process) = process {
+                    process.end().await;
+                }
+            });
+        }
+    }
+}
+
+/// Starts the server of a direct lane; `alone`: as a process that serves nothing else.
+pub(super) async fn serve(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    alone: bool,
+) -> Result<DirectServer, StartFailure> {
+    let mut process = None;
+    let in_process = !alone && run.peers.is_builtin(request.server, Side::Server);
     let command = run.peers.command(request.server, Side::Server);
     let start = async {
         if let Some(target) = run.peers.attached(request.server) {
             return Ok((None, target?));
         }
-        let server = match outside::server(run, request) {
-            Some(server) => server,
-            None => run.peers.server(request.server)?,
+        let server = if let Some(server) = outside::server(run, request) {
+            server
+        } else if alone {
+            let (server, driver) = run.peers.own_server(request.server)?;
+            process = driver;
+            server
+        } else {
+            run.peers.server(request.server)?
         };
         let served = server
             .serve(ServeRequest {
@@ -170,6 +229,7 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
                 transport: request.transport.unwrap_or(Transport::Tcp),
                 tls: request.tls.server.clone(),
                 folder: request.folder.clone(),
+                storage: request.storage.clone(),
                 within: request.start,
             })
             .await?;
@@ -177,9 +237,16 @@ pub(super) async fn serve(run: &RunContext, request: &LaneRequest<'_>) -> Result
         Ok((Some(served), target))
     };
     match start.await {
-        Ok((served, target)) => {
-            Ok(DirectServer { served, target, command, grace: request.grace, teardown: run.teardown.clone() })
-        }
+        Ok((served, target)) => Ok(DirectServer {
+            served,
+            process,
+            in_process,
+            ended: AtomicBool::new(false),
+            target,
+            command,
+            grace: request.grace,
+            teardown: run.teardown.clone(),
+        }),
         Err(error) => {
             let error: PeerError = error;
             let evidence = Evidence { server: Some(error.reported.clone()), ..Evidence::default() };
@@ -211,8 +278,7 @@ pub(super) async fn connect(
     };
     let within = request.start;
     let mut target = server.target.clone();
-    let both_ours =
-        run.peers.is_builtin(request.client, Side::Client) && run.peers.is_builtin(request.server, Side::Server);
+    let both_ours = run.peers.is_builtin(request.client, Side::Client) && server.in_process;
     if !both_ours {
         let relayed = match run.fresh_folder() {
             Ok(folder) => relay(&target, &folder).await,
@@ -245,6 +311,8 @@ pub(super) async fn connect(
             _server: Some(server),
             commands,
             teardown: run.teardown.clone(),
+            leaving: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }),
         Err((certain, error)) => {
             let evidence = senses.evidence(
@@ -317,6 +385,8 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             _server: None,
             commands,
             teardown: run.teardown.clone(),
+            leaving: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }),
         Err((certain, error)) => {
             // What the shim tells may still be on its way, so that nothing seen yet decides here.

@@ -3,13 +3,16 @@
 //!
 //! `dispatcher` admits cases and owns the counts · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
-//! lane · `script` runs operations over it · `peers` prepares peers · `tls` makes certificates ·
-//! `acts` are ops of clients that know no messages · `outside` are peers that are only programs · `context` is what the cases of a run have in common.
+//! lane · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
+//! clients that know no messages · `peers` prepares peers · `outside` are peers that are only programs ·
+//! `tls` makes certificates · `context` is what the cases of a run have in common.
 
 mod acts;
+mod answer;
 mod case;
 mod context;
 mod dispatcher;
+mod ground;
 mod lane;
 mod outside;
 mod peers;
@@ -19,6 +22,7 @@ mod script;
 mod senses;
 mod settings;
 mod tls;
+mod transcript;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

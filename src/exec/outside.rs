@@ -122,7 +122,7 @@ impl Outside {
 pub(super) fn server(run: &RunContext, request: &LaneRequest<'_>) -> Option<Arc<dyn Server>> {
     let exec = run.peers.exec_server(request.server)?;
     let job = request.job;
-    let mut context = run.command_context(job, &request.tls, &request.folder);
+    let mut context = run.command_context(job, &request.tls, &request.storage);
     context.extend(run.peers.base(request.server));
     let holds = |arg: &Arg| decided(arg, &|when| run.plan.holds(&job.case, when));
     let server = model::ExecServer { command: command(&exec.command, &holds), ..(**exec).clone() };
@@ -137,8 +137,9 @@ pub(super) fn client(run: &RunContext, request: &LaneRequest<'_>) -> Option<io::
     let job = request.job;
     let make = || {
         let folder = run.fresh_folder()?;
-        std::fs::create_dir(folder.join("storage"))?;
-        let mut context = run.command_context(job, &request.tls, &folder);
+        let storage = folder.join("storage");
+        std::fs::create_dir(&storage)?;
+        let mut context = run.command_context(job, &request.tls, &storage);
         context.extend(run.peers.base(request.client));
         context.insert("tls".into(), tls(&request.tls.client));
         context.insert("case".into(), json!({ "id": job.id, "key": job.key, "slug": job.slug }));

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::lane::LaneRequest;
 use super::outside::{self, Outside};
-use super::programs::start_driver;
+use super::programs::{ServerProgram, start_driver};
 use crate::axis::values::Launch;
 use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
@@ -217,33 +218,45 @@ impl Peers {
 
     fn driver(&self, peer: &Peer, side: Side, command: &Command) -> Driver {
         let mut drivers = lock(&self.drivers);
-        drivers
-            .entry((peer.name.clone(), side))
-            .or_insert_with(|| {
-                let name = format!("{} {}", role(side), peer.name);
-                let spawner = self.spawner.clone();
-                let states = Arc::clone(&self.states);
-                let (peer, command) = (peer.clone(), command.clone());
-                let log_level = self.log_level.clone();
-                Driver::new(
-                    &name,
-                    Arc::new(move || {
-                        let output = output_of(&states, &peer.name);
-                        let rendered = render(&peer, &command, &Map::new(), output);
-                        let spawner = spawner.clone();
-                        let log_level = log_level.clone();
-                        let folder = peer.folder.clone();
-                        Box::pin(async move {
-                            let (argv, mut env) = rendered?;
-                            env.extend(log_level.map(|level| ("LOG_LEVEL".to_owned(), level)));
-                            let program = Program { env, folder: Some(folder), ..Program::new(argv) };
-                            start_driver(&spawner, program).await
-                        })
-                    }),
-                )
-                .ready_within(self.plan.scenario().timeouts.start)
-            })
-            .clone()
+        drivers.entry((peer.name.clone(), side)).or_insert_with(|| self.new_driver(peer, side, command)).clone()
+    }
+
+    fn new_driver(&self, peer: &Peer, side: Side, command: &Command) -> Driver {
+        let name = format!("{} {}", role(side), peer.name);
+        let spawner = self.spawner.clone();
+        let states = Arc::clone(&self.states);
+        let (peer, command) = (peer.clone(), command.clone());
+        let log_level = self.log_level.clone();
+        let start = move || {
+            let output = output_of(&states, &peer.name);
+            let rendered = render(&peer, &command, &Map::new(), output);
+            let spawner = spawner.clone();
+            let log_level = log_level.clone();
+            let folder = peer.folder.clone();
+            let start = async move {
+                let (argv, mut env) = rendered?;
+                env.extend(log_level.map(|level| ("LOG_LEVEL".to_owned(), level)));
+                let program = Program { env, folder: Some(folder), ..Program::new(argv) };
+                start_driver(&spawner, program).await
+            };
+            let start: BoxFuture<'static, _> = Box::pin(start);
+            start
+        };
+        Driver::new(&name, Arc::new(start)).ready_within(self.plan.scenario().timeouts.start)
+    }
+
+    /// The server role of a peer as a process that serves nothing else, and the driver to end with
+    /// it, if there is one.
+    pub(super) fn own_server(&self, name: &str) -> Result<(Arc<dyn Server>, Option<Driver>), PeerError> {
+        let peer = self.peer(name)?;
+        match peer.server.as_ref().and_then(|role| role.direct.as_ref()) {
+            Some(DirectWay::Builtin) => Ok((Arc::new(ServerProgram(self.spawner.clone())), None)),
+            Some(DirectWay::Driver(command)) => {
+                let driver = self.new_driver(peer, Side::Server, command);
+                Ok((Arc::new(driver.clone()), Some(driver)))
+            }
+            _ => Err(cannot(&format!("peer `{name}` has no server that can be started and ended"))),
+        }
     }
 
     /// Has the drivers of a case up: they serve many, so that no case pays for their start.
@@ -313,8 +326,8 @@ impl Peers {
             .as_ref()
             .and_then(|role| role.plugin.as_ref())
             .ok_or_else(|| cannot(&format!("peer `{name}` has no plugin server")))?;
-        let storage = request.folder.join("storage");
-        std::fs::create_dir_all(&storage)
+        let storage = &request.storage;
+        std::fs::create_dir_all(storage)
             .map_err(|e| cannot(&format!("the storage folder of `{name}` cannot be made: {e}")))?;
         let output = output_of(&self.states, name);
         let (argv, mut env) = match way {

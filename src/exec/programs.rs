@@ -1,12 +1,17 @@
 //! The engine's own spawner under the roles that start programs: drivers and plugin hosts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::outcome::Exit;
+use crate::axis::values::{TlsMode, Transport};
+use crate::outcome::evidence::Reported;
+use crate::outcome::{Cause, Certainty, Exit, Phase};
 use crate::peer::builtin::spawn;
 use crate::peer::driver::{DriverProcess, Started};
+use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw, Target};
 use crate::process::capture::Capture;
 use crate::process::{Inherit, Program, Spawned, Spawner};
 
@@ -88,5 +93,97 @@ impl DriverProcess for DriverProgram {
 
     fn kill(&self) {
         self.spawned.signal(nix::libc::SIGKILL);
+    }
+}
+
+/// The built-in server as a process of its own, with its values in a folder.
+pub(super) struct ServerProgram(pub(super) Spawner);
+
+impl Server for ServerProgram {
+    fn serve(&self, request: ServeRequest) -> BoxFuture<'_, Result<Arc<dyn Served>, PeerError>> {
+        Box::pin(async move {
+            let program = Program::new(serve_command(&request).map_err(|e| unusable(e, false))?);
+            let mut spawned = self.0.spawn(&program).await.map_err(|e| unusable(e.to_string(), false))?;
+            let (Some(stdout), Some(stderr)) = (spawned.stdout.take(), spawned.stderr.take()) else {
+                return Err(unusable("a pipe of the server is missing".into(), false));
+            };
+            let stderr = Capture::start(stderr);
+            let mut lines = BufReader::new(stdout).lines();
+            let line = tokio::time::timeout(request.within, lines.next_line()).await;
+            let Ok(line) = line else {
+                let text = format!("the built-in server did not say where it listens within {:?}", request.within);
+                return Err(unusable(text, true));
+            };
+            let target = line.ok().flatten().as_deref().and_then(address_in);
+            let Some(target) = target else {
+                stderr.ended().await;
+                let words = stderr.snapshot().last_lines(5, LAST_WORDS).join("\n");
+                return Err(unusable(format!("the built-in server cannot serve: {words}"), false));
+            };
+            let stdout = Capture::start(lines.into_inner());
+            Ok(Arc::new(ServedProgram { spawned, target, _output: [stdout, stderr] }) as Arc<dyn Served>)
+        })
+    }
+}
+
+struct ServedProgram {
+    spawned: Spawned,
+    target: Target,
+    /// Read on, so that it is never full.
+    _output: [Capture; 2],
+}
+
+impl Served for ServedProgram {
+    fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    fn seen(&self) -> Vec<ServerSaw> {
+        Vec::new()
+    }
+
+    fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.spawned.terminate(grace).await;
+        })
+    }
+}
+
+/// `serving proto.KV at ADDRESS with tls MODE`
+fn address_in(line: &str) -> Option<Target> {
+    line.split_once(" at ")?.1.rsplit_once(" with tls ")?.0.parse().ok()
+}
+
+fn serve_command(request: &ServeRequest) -> Result<Vec<String>, String> {
+    let program = std::env::current_exe().map_err(|e| format!("this program's path is not known: {e}"))?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let address = match request.transport {
+        Transport::Tcp => "127.0.0.1:0".to_owned(),
+        Transport::Unix => format!("unix:{}", text(&request.folder.join("kv.sock"))),
+    };
+    let mut argv = vec![text(&program), "serve".into(), "kv".into(), "--address".into(), address];
+    let mut flag =
+        |name: &str, value: Option<String>| argv.extend(value.into_iter().flat_map(|v| [name.to_owned(), v]));
+    let tls = &request.tls;
+    flag("--storage", Some(text(&request.storage)));
+    flag("--tls", Some(tls.mode.name().to_owned()));
+    if tls.mode != TlsMode::None {
+        let own = tls.identity.as_ref().and_then(|identity| identity.files());
+        flag("--cert", own.map(|files| text(&files.cert)));
+        flag("--key", own.and_then(|files| files.key.as_deref()).map(text));
+        flag("--ca", tls.ca.as_ref().and_then(|ca| ca.files()).map(|files| text(&files.cert)));
+        flag("--tls-version", tls.version.map(|version| version.name().to_owned()));
+        flag("--group", tls.group.map(|group| group.name().to_owned()));
+    }
+    Ok(argv)
+}
+
+fn unusable(text: String, timed_out: bool) -> PeerError {
+    let cause = Cause { code: "spawn.failed".into(), certainty: Certainty::Observed, text: text.clone() };
+    PeerError {
+        reported: Reported { phase: Some(Phase::Spawn), error: text, native: None, status: None, cause: Some(cause) },
+        refused: false,
+        harness: true,
+        timed_out,
     }
 }

@@ -1,27 +1,30 @@
-//! Runs a script over a live connection: renders messages, calls, checks what came back.
-//! Reads `dynamic` for messages and `peer` for the connection; knows nothing of instances or verdicts.
+//! Runs a script: renders messages, calls, checks what came back, step by step and branch by branch.
+//! Reads `dynamic` for messages and `ground` for connections; knows nothing of verdicts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 
 use super::acts;
+use super::answer::{Outcome, Stop, decode, document, encode, failed, received, within};
+use super::ground::{Ground, Now, Spot};
+use super::lane::{LAST_WORD, Lane};
+use super::transcript::{Transcript, bounded};
 use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
 use crate::outcome::evidence::{RanOut, Reported};
-use crate::outcome::{CheckResult, GrpcStatus, Phase};
-use crate::peer::{CallRequest, CallResult, Connection, PeerError, Stream};
-use crate::scenario::model::{CallDef, Expect, Op, Script, Service, Step};
+use crate::outcome::{GrpcStatus, Phase};
+use crate::peer::{CallRequest, Connection, PeerError, Stream};
+use crate::scenario::model::{Branches, CallDef, Expect, Op, Script, Service, Step};
 use crate::scenario::template::Renderer;
 
-/// Checks that held, kept one by one in an observation; beyond it they are only counted.
-const HELD_KEPT: usize = 32;
-/// JSON of a message in an op record, in bytes; larger ones are replaced by their size.
-const RECORD_LIMIT: usize = 4 << 10;
+/// Failing branches that are named one by one.
+const BRANCHES_NAMED: usize = 4;
 
 /// Everything that a script's run needs and does not own.
 pub(super) struct Scene<'a> {
@@ -29,7 +32,7 @@ pub(super) struct Scene<'a> {
     pub(super) service: &'a Service,
     pub(super) codec: &'a dynamic::Service,
     pub(super) sources: &'a SourceMap,
-    pub(super) connection: &'a dyn Connection,
+    pub(super) ground: &'a Ground<'a>,
     /// Values that templates see.
     pub(super) context: &'a Map<String, Value>,
     /// Budget of an op.
@@ -38,112 +41,147 @@ pub(super) struct Scene<'a> {
     pub(super) case_key: &'a str,
 }
 
-/// Why a script stopped before its end.
-pub(super) enum Stop {
-    /// A check did not hold: the first one, as a sentence.
-    Check(String),
-    /// A call failed: what the client said.
-    Failed(Box<Failure>),
-    /// The script could not be executed as written (a template failed, a message does not fit).
-    Script(String),
-}
-
-/// A failed call.
-pub(super) struct Failure {
-    pub(super) reported: Reported,
-    /// A deadline passed.
-    pub(super) timed_out: bool,
-    /// The harness failed.
-    pub(super) harness: bool,
-    /// The peer says that it cannot.
-    pub(super) refused: bool,
-    /// The status came from the server, so the connection works.
-    pub(super) remote: bool,
-}
-
-/// What a script's run left behind.
-#[derive(Default)]
-pub(super) struct Transcript {
-    pub(super) checks: Vec<CheckResult>,
-    pub(super) checked: u32,
-    pub(super) ops: Vec<OpRecord>,
-    /// The status of the last call that failed a check or ended the script.
-    pub(super) status: Option<GrpcStatus>,
-    /// What is being executed, for timeouts.
-    pub(super) current: String,
-    /// The budget that ran out, if one did.
-    pub(super) ran_out: Option<RanOut>,
-}
-
-impl Transcript {
-    fn check(&mut self, id: String, held: Result<(), String>, place: impl FnOnce() -> crate::diag::Place) -> bool {
-        self.checked += 1;
-        match held {
-            Ok(()) => {
-                if self.checks.len() < HELD_KEPT {
-                    self.checks.push(CheckResult { id, held: true, diff: None, place: None });
-                }
-                true
-            }
-            Err(diff) => {
-                self.checks.push(CheckResult { id, held: false, diff: Some(diff), place: Some(place()) });
-                false
-            }
-        }
-    }
-}
-
-/// What an op gave, for checks and captures.
-#[derive(Default)]
-pub(super) struct Outcome {
-    /// `value`: what the op yields.
-    pub(super) value: Option<Value>,
-    /// The (only or last) message.
-    pub(super) message: Option<Value>,
-    pub(super) status: Option<GrpcStatus>,
-    headers: Map<String, Value>,
-    trailers: Map<String, Value>,
-    stdout: Option<Value>,
-    stderr: Option<Value>,
-    failure: Option<Failure>,
-}
-
 /// Runs all steps; stops at the first that does not hold. The transcript is filled even then, and
 /// when the future is dropped at a deadline.
 pub(super) async fn run(scene: Scene<'_>, transcript: &mut Transcript) -> Result<(), Stop> {
-    let script = scene.script;
-    let mut runner = Runner { streams: HashMap::new(), renderer: Renderer::new(scene.context), scene };
-    for step in &script.steps {
-        runner.step(step, transcript).await?;
-    }
-    Ok(())
+    let mut runner = Runner {
+        streams: HashMap::new(),
+        spots: HashMap::new(),
+        renderer: Renderer::new(scene.context),
+        path: String::new(),
+        scene: &scene,
+    };
+    runner.steps(&scene.script.steps, transcript).await
 }
 
+/// One thread of a script: the script itself, or a branch of it.
 struct Runner<'a> {
-    scene: Scene<'a>,
+    scene: &'a Scene<'a>,
     renderer: Renderer,
     streams: HashMap<String, OpenStream>,
+    /// Connections that the script made, by name.
+    spots: HashMap<String, Arc<Spot>>,
+    /// What comes before the ids of its steps: `repeat-2[17].`.
+    path: String,
 }
 
 struct OpenStream {
     stream: Box<dyn Stream>,
     method: Arc<dynamic::Method>,
+    spot: Arc<Spot>,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
+    fn steps<'s>(&'s mut self, steps: &'s [Step], transcript: &'s mut Transcript) -> BoxFuture<'s, Result<(), Stop>> {
+        Box::pin(async move {
+            for step in steps {
+                self.step(step, transcript).await?;
+            }
+            Ok(())
+        })
+    }
+
     async fn step(&mut self, step: &Step, transcript: &mut Transcript) -> Result<(), Stop> {
-        transcript.current.clone_from(&step.id);
+        match &step.op {
+            Op::Parallel(branches) => self.parallel(step, branches, transcript).await,
+            Op::Repeat { times, steps } => {
+                let path = std::mem::take(&mut self.path);
+                for round in 0..*times {
+                    self.path = format!("{path}{}[{round}].", step.id);
+                    self.renderer.set("round", &round.into());
+                    self.steps(steps, transcript).await?;
+                }
+                self.path = path;
+                Ok(())
+            }
+            Op::Sleep { .. } | Op::Server(_) | Op::Connect(_) => self.arrange(step, transcript).await,
+            _ => self.exchange(step, transcript).await,
+        }
+    }
+
+    /// An op that changes what the script stands on, or waits.
+    async fn arrange(&mut self, step: &Step, transcript: &mut Transcript) -> Result<(), Stop> {
+        let id = self.id(step);
+        transcript.current.clone_from(&id);
         let started = Instant::now();
-        let mut record = OpRecord {
-            op: step.id.clone(),
-            sent: None,
-            received: None,
-            status: None,
-            failed_checks: Vec::new(),
-            elapsed_us: 0,
+        let done = match &step.op {
+            Op::Server(act) => {
+                let spot = self.spot(step)?;
+                self.scene.ground.look_at(&spot);
+                self.scene.ground.server(&spot, *act, &id).await
+            }
+            Op::Connect(connect) => {
+                let made = self.scene.ground.connect(connect).await;
+                made.map(|spot| drop(self.spots.insert(connect.name.clone(), spot)))
+            }
+            Op::Sleep { pause, .. } => {
+                tokio::time::sleep(*pause).await;
+                Ok(())
+            }
+            _ => Ok(()),
         };
-        let outcome = self.execute(step, &mut record).await;
-        record.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        transcript.record(record(id, started));
+        done
+    }
+
+    /// All branches at once; all come to their end.
+    async fn parallel(&self, step: &Step, branches: &Branches, transcript: &mut Transcript) -> Result<(), Stop> {
+        let lists: Vec<&[Step]> = match branches {
+            Branches::Each(lists) => lists.iter().map(Vec::as_slice).collect(),
+            Branches::Same { times, steps } => (0..*times).map(|_| steps.as_slice()).collect(),
+        };
+        transcript.branches = lists.iter().map(|_| Transcript::default()).collect();
+        let running = lists.iter().zip(&mut transcript.branches).enumerate().map(|(number, (steps, transcript))| {
+            let mut branch = Runner {
+                scene: self.scene,
+                renderer: self.renderer.clone(),
+                streams: HashMap::new(),
+                spots: self.spots.clone(),
+                path: format!("{}[{number}].", self.id(step)),
+            };
+            branch.renderer.set("branch", &number.into());
+            async move { branch.steps(steps, transcript).await }
+        });
+        let ends = join_all(running).await;
+        transcript.fold();
+        first_of(ends.into_iter().filter_map(Result::err).collect())
+    }
+
+    /// The id of a step, with what it is inside of.
+    fn id(&self, step: &Step) -> String {
+        format!("{}{}", self.path, step.id)
+    }
+
+    /// The connection that a step is about.
+    fn spot(&self, step: &Step) -> Result<Arc<Spot>, Stop> {
+        let stream = match &step.op {
+            Op::Send { stream, .. }
+            | Op::Receive { stream, .. }
+            | Op::HalfClose { stream }
+            | Op::Cancel { stream }
+            | Op::End { stream, .. } => self.streams.get(stream),
+            _ => None,
+        };
+        match (stream, &step.on) {
+            (Some(open), _) => Ok(Arc::clone(&open.spot)),
+            (None, None) => Ok(Arc::clone(self.scene.ground.main())),
+            (None, Some(name)) => {
+                let spot = self.spots.get(name).cloned();
+                spot.ok_or_else(|| Stop::Script(format!("there is no connection `{name}`")))
+            }
+        }
+    }
+
+    /// An op over a connection.
+    async fn exchange(&mut self, step: &Step, transcript: &mut Transcript) -> Result<(), Stop> {
+        transcript.current = self.id(step);
+        let spot = self.spot(step)?;
+        self.scene.ground.look_at(&spot);
+        let now = spot.now();
+        let started = Instant::now();
+        let mut record = record(self.id(step), started);
+        let outcome = watched(&now, self.execute(step, (&spot, &now), &mut record)).await;
+        record.elapsed_us = micros(started);
         if outcome.as_ref().is_ok_and(|o| o.failure.as_ref().is_some_and(|f| f.timed_out)) {
             let (waiting_for, budget) = self.waited_for(&step.op);
             let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -152,8 +190,8 @@ impl Runner<'_> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stop) => {
-                transcript.ops.push(record);
-                return Err(stop);
+                transcript.record(record);
+                return Err(self.told(step, &now, stop));
             }
         };
         record.received = outcome.message.as_ref().map(bounded);
@@ -164,8 +202,26 @@ impl Runner<'_> {
         if result.is_err() {
             transcript.status.clone_from(&record.status);
         }
-        transcript.ops.push(record);
-        result
+        transcript.record(record);
+        result.map_err(|stop| self.told(step, &now, stop))
+    }
+
+    /// Says what only the script knows of a failure: which step of which branch, and that it was
+    /// the script that ended the server.
+    fn told(&self, step: &Step, now: &Now, stop: Stop) -> Stop {
+        match (stop, &now.down) {
+            (Stop::Failed(failure), Some(by)) => Stop::Down(format!(
+                "`{}` was called while the server was down: `{by}` ended it and nothing has started it since; \
+                 start it before the call, or expect `code: UNAVAILABLE` ({})",
+                self.id(step),
+                failure.reported.error
+            )),
+            (Stop::Failed(mut failure), None) if !self.path.is_empty() => {
+                failure.step = Some(self.id(step));
+                Stop::Failed(failure)
+            }
+            (stop, _) => stop,
+        }
     }
 
     /// What an op waits for, as the last segment of a cause, and how long.
@@ -179,6 +235,7 @@ impl Runner<'_> {
             Op::End { within, .. } => ("end-of-stream", within.unwrap_or(default)),
             Op::Stdio { within } => ("stdio", within.unwrap_or(default)),
             Op::Test { within, .. } => ("test", within.unwrap_or(default)),
+            _ => ("step", default),
         }
     }
 
@@ -186,7 +243,7 @@ impl Runner<'_> {
     fn judge(&mut self, step: &Step, outcome: Outcome, transcript: &mut Transcript) -> Result<(), Stop> {
         let expect = &step.expect;
         let place = |span| self.scene.sources.place(span);
-        let id = |what: &str| format!("{}.{what}", step.id);
+        let id = |what: &str| format!("{}{}.{what}", self.path, step.id);
         let mut failed = Vec::new();
         let mut run = |transcript: &mut Transcript, id: String, held: Result<(), String>, span| {
             if let Err(diff) = &held {
@@ -242,21 +299,26 @@ impl Runner<'_> {
         let document = (!step.checks.is_empty() || !step.capture.is_empty()).then(|| document(&outcome));
         for check in &step.checks {
             let actual = document.as_ref().and_then(|d| dynamic::path::find(d, &check.path));
-            run(transcript, check.id.clone(), compare(&check.expected, actual)?, check.span);
+            run(transcript, format!("{}{}", self.path, check.id), compare(&check.expected, actual)?, check.span);
         }
         if !failed.is_empty() {
             return Err(Stop::Check(failed.join("; ")));
         }
         for (name, path) in &step.capture {
             let Some(found) = document.as_ref().and_then(|d| dynamic::path::find(d, path)) else {
-                return Err(Stop::Check(format!("`{}`: nothing to capture at `{path}`", step.id)));
+                return Err(Stop::Check(format!("`{}`: nothing to capture at `{path}`", self.id(step))));
             };
             self.renderer.set(name.clone(), found);
         }
         Ok(())
     }
 
-    async fn execute(&mut self, step: &Step, record: &mut OpRecord) -> Result<Outcome, Stop> {
+    async fn execute(
+        &mut self,
+        step: &Step,
+        (spot, now): (&Arc<Spot>, &Now),
+        record: &mut OpRecord,
+    ) -> Result<Outcome, Stop> {
         let op_timeout = self.scene.op_timeout;
         match &step.op {
             Op::Named { name, args } => {
@@ -269,7 +331,7 @@ impl Runner<'_> {
                 let Value::Object(args) = args else { return Err(Stop::Script("op arguments are no map".into())) };
                 let message = Renderer::new(&args).value(&def.send).map_err(|e| Stop::Script(e.to_string()))?;
                 let call = CallDef { method: def.method.clone(), ..CallDef::default() };
-                let mut outcome = self.call(&call, vec![message], Some((name, &args))).await?;
+                let mut outcome = self.call(now, &call, vec![message], Some((name, &args))).await?;
                 if outcome.value.is_none()
                     && let Some(path) = &def.yields
                 {
@@ -280,7 +342,7 @@ impl Runner<'_> {
             Op::Call(call) => {
                 let messages = call.send.iter().map(|m| self.render(m)).collect::<Result<Vec<_>, _>>()?;
                 record.sent = messages.first().map(bounded);
-                self.call(call, messages, None).await
+                self.call(now, call, messages, None).await
             }
             Op::Open { stream, call } => {
                 let method = self.method(&call.method)?;
@@ -290,7 +352,8 @@ impl Runner<'_> {
                     .map(|m| self.render(m).and_then(|m| encode(&method, &m)))
                     .collect::<Result<Vec<_>, _>>()?;
                 let request = self.request(&method, call, send)?;
-                let Some(open) = self.scene.connection.open(request) else {
+                let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
+                let Some(open) = connection.open(request) else {
                     return Err(Stop::Script("this client has no interleaved streams".into()));
                 };
                 match open.await {
@@ -301,7 +364,8 @@ impl Runner<'_> {
                         {
                             return Ok(failed(error));
                         }
-                        self.streams.insert(stream.clone(), OpenStream { stream: open, method });
+                        let open = OpenStream { stream: open, method, spot: Arc::clone(spot) };
+                        self.streams.insert(stream.clone(), open);
                         Ok(Outcome::default())
                     }
                     Err(error) => Ok(failed(error)),
@@ -321,7 +385,9 @@ impl Runner<'_> {
                 let open = self.open_stream(stream)?;
                 Ok(match within(budget.unwrap_or(op_timeout), "receive", open.stream.receive()).await {
                     Ok(Some(bytes)) => Outcome { message: Some(decode(&open.method, &bytes)?), ..Outcome::default() },
-                    Ok(None) => return Err(Stop::Check(format!("`{}`: the stream ended, a message was due", step.id))),
+                    Ok(None) => {
+                        return Err(Stop::Check(format!("`{}`: the stream ended, a message was due", self.id(step))));
+                    }
                     Err(error) => failed(error),
                 })
             }
@@ -350,18 +416,22 @@ impl Runner<'_> {
                     None => self.scene.script.name.clone(),
                 };
                 record.sent = Some(Value::String(name.clone()));
-                match self.scene.connection.actor() {
-                    Some(actor) => acts::test(actor, name, within.unwrap_or(op_timeout)).await,
+                match connection(now).and_then(Connection::actor) {
+                    Some(actor) => acts::test(now, actor, name, within.unwrap_or(op_timeout)).await,
                     None => Err(Stop::Script("this client brings no tests of its own".into())),
                 }
             }
-            Op::Stdio { within: budget } => self.stdio(step, budget.unwrap_or(op_timeout)).await,
+            Op::Stdio { within: budget } => self.stdio(step, now, budget.unwrap_or(op_timeout)).await,
+            Op::Parallel(_) | Op::Repeat { .. } | Op::Sleep { .. } | Op::Server(_) | Op::Connect(_) => {
+                Err(Stop::Script(format!("`{}` goes over no connection", self.id(step))))
+            }
         }
     }
 
     /// A call, of the named op where it is one.
     async fn call(
         &self,
+        now: &Now,
         call: &CallDef,
         messages: Vec<Value>,
         named: Option<(&str, &Map<String, Value>)>,
@@ -369,23 +439,25 @@ impl Runner<'_> {
         let method = self.method(&call.method)?;
         let send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
         let request = self.request(&method, call, send)?;
-        if let Some(actor) = self.scene.connection.actor() {
+        let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
+        if let Some(actor) = connection.actor() {
             let nothing = Map::new();
             let (op, args) = named.unwrap_or(("call", &nothing));
-            return acts::call(actor, op, args, &method, request).await;
+            return acts::call(now, actor, (op, args), &method, request).await;
         }
-        match self.scene.connection.call(request).await {
+        match connection.call(request).await {
             Ok(result) => received(&method, result),
             Err(error) => Ok(failed(error)),
         }
     }
 
     /// Waits until stdout and stderr hold what is expected, or the budget is over.
-    async fn stdio(&self, step: &Step, budget: Duration) -> Result<Outcome, Stop> {
+    async fn stdio(&self, step: &Step, now: &Now, budget: Duration) -> Result<Outcome, Stop> {
+        let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
         let deadline = tokio::time::Instant::now() + budget;
         loop {
-            let changed = self.scene.connection.stdio_changed();
-            let Some((stdout, stderr)) = self.scene.connection.stdio() else {
+            let changed = connection.stdio_changed();
+            let Some((stdout, stderr)) = connection.stdio() else {
                 return Err(Stop::Script("this client does not tell its plugin's stdio".into()));
             };
             let text = |b: &Bytes| Value::String(String::from_utf8_lossy(b).into_owned());
@@ -435,112 +507,76 @@ impl Runner<'_> {
     }
 }
 
-async fn within<T>(
-    budget: Duration,
-    what: &str,
-    future: impl Future<Output = Result<T, PeerError>>,
-) -> Result<T, PeerError> {
-    tokio::time::timeout(budget, future).await.unwrap_or_else(|_| {
-        Err(PeerError {
-            reported: Reported {
-                phase: Some(Phase::Rpc),
-                error: format!("no answer to `{what}` within {budget:?}"),
-                native: None,
-                status: None,
-                cause: None,
-            },
-            refused: false,
-            harness: false,
-            timed_out: true,
-        })
-    })
+fn connection(now: &Now) -> Option<&dyn Connection> {
+    now.lane.as_ref().and_then(|lane| lane.connection())
 }
 
-fn encode(method: &dynamic::Method, message: &Value) -> Result<Bytes, Stop> {
-    method.encode(message).map_err(|e| Stop::Script(e.to_string()))
-}
-
-fn decode(method: &dynamic::Method, bytes: &[u8]) -> Result<Value, Stop> {
-    method.decode(bytes).map_err(|e| Stop::Check(format!("the response is no message of {}: {e}", method.path())))
-}
-
-pub(super) fn failed(error: PeerError) -> Outcome {
-    let status = error.reported.status.clone();
-    Outcome {
-        status,
-        failure: Some(Failure {
-            reported: error.reported,
-            timed_out: error.timed_out,
-            harness: error.harness,
-            refused: error.refused,
-            remote: false,
-        }),
-        ..Outcome::default()
-    }
-}
-
-fn received(method: &dynamic::Method, result: CallResult) -> Result<Outcome, Stop> {
-    let failure = (result.status.code != "OK").then(|| Failure {
-        timed_out: result.status.code == "DEADLINE_EXCEEDED",
-        harness: false,
+/// What a host says of a plugin that it has ended, in the words of gRPC: there is nobody to ask.
+fn unreachable(now: &Now) -> PeerError {
+    let text = match &now.down {
+        Some(by) => format!("the client has no connection: `{by}` had it end its plugin"),
+        None => "the client's connection was ended while the call was under way".to_owned(),
+    };
+    let status = GrpcStatus { code: "UNAVAILABLE".into(), text: text.clone() };
+    PeerError {
+        reported: Reported { phase: Some(Phase::Rpc), error: text, native: None, status: Some(status), cause: None },
         refused: false,
-        remote: result.local == Some(false),
-        reported: result.reported.unwrap_or_else(|| Reported {
-            phase: None,
-            error: result.status.text.clone(),
-            native: None,
-            status: Some(result.status.clone()),
-            cause: None,
-        }),
-    });
-    let message = match result.receive.last() {
-        Some(bytes) => Some(decode(method, bytes)?),
-        None => None,
-    };
-    Ok(Outcome {
-        message,
-        status: Some(result.status),
-        headers: metadata(&result.headers),
-        trailers: metadata(&result.trailers),
-        failure,
-        ..Outcome::default()
-    })
+        harness: false,
+        timed_out: false,
+    }
 }
 
-/// Metadata as JSON: a key with several values is a list.
-fn metadata(pairs: &[(String, Bytes)]) -> Map<String, Value> {
-    let mut map = Map::new();
-    for (key, value) in pairs {
-        let value = expect::value(value);
-        match map.get_mut(key) {
-            None => drop(map.insert(key.clone(), value)),
-            Some(Value::Array(list)) => list.push(value),
-            Some(one) => *one = Value::Array(vec![one.take(), value]),
+/// Waits for an op, but no longer than [`LAST_WORD`] after its failure is certain, and not beyond
+/// the end of its connection. While a server is down by the script's own doing nothing that its
+/// connections suffer is news.
+async fn watched(now: &Now, op: impl Future<Output = Result<Outcome, Stop>>) -> Result<Outcome, Stop> {
+    // A program says once, at its end, what came of it: nothing before that is its word.
+    let is_program = connection(now).is_some_and(|connection| connection.actor().is_some());
+    let may_tell = |lane: &&Arc<Lane>| now.down.is_none() && !is_program && !lane.senses.is_blind();
+    let Some(lane) = now.lane.as_ref().filter(may_tell) else {
+        return op.await;
+    };
+    let mut op = std::pin::pin!(op);
+    tokio::select! {
+        biased;
+        result = &mut op => result,
+        () = lane.leaving() => Ok(failed(unreachable(now))),
+        diagnosis = lane.senses.certain() => match tokio::time::timeout(LAST_WORD, op).await {
+            Ok(result) => result,
+            Err(_) => Err(Stop::Certain(Box::new(diagnosis))),
+        },
+    }
+}
+
+/// Why a parallel step stops the script: what its first failing branch says; failed checks of all.
+fn first_of(stops: Vec<Stop>) -> Result<(), Stop> {
+    let mut checks = Vec::new();
+    let mut other = None;
+    for stop in stops {
+        match stop {
+            Stop::Check(text) => checks.push(text),
+            stop => drop(other.get_or_insert(stop)),
         }
     }
-    map
+    if let Some(stop) = other {
+        return Err(stop);
+    }
+    if checks.is_empty() {
+        return Ok(());
+    }
+    let more = checks.len().saturating_sub(BRANCHES_NAMED);
+    checks.truncate(BRANCHES_NAMED);
+    let mut text = checks.join("; ");
+    if more > 0 {
+        text.push_str(&format!("; and {more} more branches"));
+    }
+    Err(Stop::Check(text))
 }
 
-/// What `checks` and `capture` paths start from.
-fn document(outcome: &Outcome) -> Value {
-    let mut map = Map::new();
-    let mut put = |key: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            map.insert(key.into(), value);
-        }
-    };
-    put("value", outcome.value.clone());
-    put("message", outcome.message.clone());
-    put("code", outcome.status.as_ref().map(|s| s.code.clone().into()));
-    put("status_text", outcome.status.as_ref().map(|s| s.text.clone().into()));
-    put("metadata", Some(outcome.headers.clone().into()));
-    put("trailers", Some(outcome.trailers.clone().into()));
-    put("stdout", outcome.stdout.clone());
-    put("stderr", outcome.stderr.clone());
-    Value::Object(map)
+fn record(op: String, started: Instant) -> OpRecord {
+    OpRecord { op, sent: None, received: None, status: None, failed_checks: Vec::new(), elapsed_us: micros(started) }
 }
 
-fn bounded(value: &Value) -> Value {
-    let size = value.to_string().len();
-    if size <= RECORD_LIMIT { value.clone() } else { Value::String(format!("({size} bytes of JSON, left out)")) }
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -37,7 +37,7 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     if fields.entry("send").is_none() {
         call.send = vec![Value::Object(Map::new())];
     }
-    Some(ParsedOp { op: Op::Call(call), method: Some(method), stream: None })
+    Some(ParsedOp { method: Some(method), ..ParsedOp::of(Op::Call(call)) })
 }
 
 impl OpReader<'_> {
@@ -61,6 +61,7 @@ impl OpReader<'_> {
     /// One message.
     pub(super) fn message(&mut self, node: &Node) -> Option<Value> {
         self.sink.entries(node, "a message")?;
+        self.made_values(node);
         Some(self.scope.tree(self.sink, node))
     }
 

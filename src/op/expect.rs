@@ -5,14 +5,17 @@ use serde_json::Value;
 
 use super::OpReader;
 use crate::diag::{Span, Spanned};
+use crate::scenario::json;
+use crate::scenario::made::Made;
 use crate::scenario::model::{CheckDef, Expect};
 use crate::scenario::schema;
 use crate::scenario::template::is_template;
 use crate::scenario::yaml::{Kind, Node, short};
 
 /// Operators in expected values: `$any: [a, b]` any of these, `$regex: …` a match in a text,
-/// `$subset: …` these fields or members and perhaps others, `$base64: …` these bytes.
-pub const OPERATORS: &[&str] = &["$any", "$regex", "$subset", "$base64"];
+/// `$subset: …` these fields or members and perhaps others, `$base64: …` these bytes,
+/// `$bytes: {size: 5MiB, seed: 1}` bytes that are made.
+pub const OPERATORS: &[&str] = &["$any", "$regex", "$subset", "$base64", "$bytes"];
 
 /// What the first segment of a path may be.
 const PATH_ROOTS: &[&str] = &["value", "message", "code", "status_text", "metadata", "trailers", "stdout", "stderr"];
@@ -107,6 +110,7 @@ impl OpReader<'_> {
                     self.sink.error("bad-base64", value.span, message, "not base64", "standard alphabet, with padding");
                 }
             }
+            "$bytes" => self.made(value),
             _ => {
                 let message = format!("unknown operator `{}`", short(name));
                 self.sink.error(
@@ -117,6 +121,30 @@ impl OpReader<'_> {
                     &self.sink.suggest(name, "operators", OPERATORS.iter().copied()),
                 );
             }
+        }
+    }
+
+    /// Checks every `$bytes` of a message.
+    pub(super) fn made_values(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(items) => items.iter().for_each(|item| self.made_values(item)),
+            Kind::Map(entries) => {
+                for entry in entries {
+                    if entry.key == "$bytes" { self.made(&entry.value) } else { self.made_values(&entry.value) }
+                }
+            }
+        }
+    }
+
+    /// Checks the value of `$bytes`, unless it is only known when a case runs.
+    fn made(&mut self, node: &Node) {
+        let value = json::value(node);
+        if !is_template(&value.to_string())
+            && let Err(why) = Made::parse(&value)
+        {
+            let help = "for example `{ $bytes: { size: 5MiB, seed: 1 } }`";
+            self.sink.error("bad-bytes", node.span, why, "cannot be made", help);
         }
     }
 

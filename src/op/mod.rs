@@ -6,13 +6,17 @@
 
 mod call;
 mod cancel;
+mod connect;
 mod end;
 mod expect;
 mod half_close;
 mod named;
+mod nest;
 mod open;
 mod receive;
 mod send;
+mod server;
+mod sleep;
 mod stdio;
 mod step;
 mod test;
@@ -26,7 +30,7 @@ use crate::scenario::scope::Scope;
 use crate::scenario::yaml::Node;
 
 pub use expect::OPERATORS;
-pub(crate) use step::{ParsedStep, SIBLINGS, StepForm, Vocabulary, parse_step};
+pub(crate) use step::{Noted, SIBLINGS, StepForm, Vocabulary, parse_step};
 
 /// One op of the table.
 pub(crate) struct OpDef {
@@ -42,8 +46,22 @@ pub(crate) struct OpDef {
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-static TABLE: [OpDef; 9] =
-    [call::OP, open::OP, send::OP, receive::OP, half_close::OP, cancel::OP, end::OP, stdio::OP, test::OP];
+static TABLE: [OpDef; 14] = [
+    call::OP,
+    open::OP,
+    send::OP,
+    receive::OP,
+    half_close::OP,
+    cancel::OP,
+    end::OP,
+    stdio::OP,
+    test::OP,
+    nest::PARALLEL,
+    nest::REPEAT,
+    sleep::OP,
+    server::OP,
+    connect::OP,
+];
 
 /// All ops of the engine.
 pub(crate) fn table() -> &'static [OpDef] {
@@ -55,7 +73,11 @@ pub(crate) struct OpReader<'a> {
     /// Where problems go.
     pub(crate) sink: &'a mut Sink,
     /// Names that its templates may use.
-    pub(crate) scope: &'a Scope,
+    pub(crate) scope: &'a mut Scope,
+    /// The ops that services declare.
+    pub(crate) ops: &'a Vocabulary<'a>,
+    /// How many steps it is inside of.
+    pub(crate) nesting: usize,
 }
 
 /// An op with the places of what is checked against the rest of the scenario.
@@ -66,6 +88,17 @@ pub(crate) struct ParsedOp {
     pub(crate) method: Option<Spanned<String>>,
     /// The stream that it names.
     pub(crate) stream: Option<Spanned<String>>,
+    /// The connection that it makes.
+    pub(crate) connects: Option<Spanned<String>>,
+    /// The steps inside of it, by branch.
+    pub(crate) inner: Vec<Vec<Noted>>,
+}
+
+impl ParsedOp {
+    /// An op that names nothing.
+    const fn of(op: Op) -> Self {
+        Self { op, method: None, stream: None, connects: None, inner: Vec::new() }
+    }
 }
 
 impl OpReader<'_> {
@@ -84,12 +117,7 @@ impl OpReader<'_> {
 
 /// An op that is about one stream and nothing else.
 fn on_stream(stream: Spanned<String>, op: impl FnOnce(String) -> Op) -> ParsedOp {
-    ParsedOp { op: op(stream.value.clone()), method: None, stream: Some(stream) }
-}
-
-/// Where a place is needed and none is known.
-fn no_method(op: Op) -> ParsedOp {
-    ParsedOp { op, method: None, stream: None }
+    ParsedOp { stream: Some(stream.clone()), ..ParsedOp::of(op(stream.value)) }
 }
 
 /// A span for tests and for spans that cover two others.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{OpReader, ParsedOp, no_method};
+use super::{OpReader, ParsedOp};
 use crate::scenario::model::{Op, OpDef};
 use crate::scenario::yaml::{Entry, short};
 
@@ -16,6 +16,7 @@ pub(super) fn parse(reader: &mut OpReader<'_>, entry: &Entry, def: &OpDef) -> Op
     let mut args = Map::new();
     for argument in given {
         if def.args.contains(&argument.key) {
+            reader.made_values(&argument.value);
             args.insert(argument.key.clone(), reader.scope.tree(reader.sink, &argument.value));
         } else {
             let message = format!("{what} has no argument `{}`", short(&argument.key));
@@ -30,5 +31,5 @@ pub(super) fn parse(reader: &mut OpReader<'_>, entry: &Entry, def: &OpDef) -> Op
             reader.sink.error("missing-argument", entry.span, message, &format!("no `{name}`"), &help);
         }
     }
-    Some(no_method(Op::Named { name: entry.key.clone(), args: args.into_iter().collect::<Map<String, Value>>() }))
+    Some(ParsedOp::of(Op::Named { name: entry.key.clone(), args: args.into_iter().collect::<Map<String, Value>>() }))
 }

@@ -37,5 +37,6 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let stream = stream.and_then(|node| reader.sink.text(node, "`stream`"));
     let (call, method) = reader.call(&fields)?;
     let stream = stream?;
-    Some(ParsedOp { op: Op::Open { stream: stream.value.clone(), call }, method: Some(method), stream: Some(stream) })
+    let op = Op::Open { stream: stream.value.clone(), call };
+    Some(ParsedOp { method: Some(method), stream: Some(stream), ..ParsedOp::of(op) })
 }

@@ -33,5 +33,5 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let message = fields.require(reader.sink, "message", "`message: {}` sends an empty one")?;
     let message = reader.message(message)?;
     let stream = stream?;
-    Some(ParsedOp { op: Op::Send { stream: stream.value.clone(), message }, method: None, stream: Some(stream) })
+    Some(super::on_stream(stream, |stream| Op::Send { stream, message }))
 }

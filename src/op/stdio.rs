@@ -1,6 +1,6 @@
 //! `stdio`: what the plugin printed after its handshake line, as its host received it.
 
-use super::{OpDef, OpReader, ParsedOp, no_method};
+use super::{OpDef, OpReader, ParsedOp};
 use crate::scenario::model::Op;
 use crate::scenario::schema::{Span, shape};
 use crate::scenario::yaml::Node;
@@ -24,5 +24,5 @@ shape! {
 fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let fields = reader.sink.fields::<Stdio>(node)?;
     let within = reader.within(&fields);
-    Some(no_method(Op::Stdio { within }))
+    Some(ParsedOp::of(Op::Stdio { within }))
 }

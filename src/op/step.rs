@@ -1,4 +1,4 @@
-//! One step of a script: a map with one op and its siblings `id`, `expect`, `capture`, `checks`.
+//! One step of a script: a map with one op and its siblings `id`, `on`, `expect`, `capture`, `checks`.
 
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -13,7 +13,7 @@ use crate::scenario::scope::Scope;
 use crate::scenario::yaml::{Entry, Node, short};
 
 /// Keys of a step beside its op.
-pub(crate) const SIBLINGS: &[&str] = &["id", "expect", "capture", "checks"];
+pub(crate) const SIBLINGS: &[&str] = &["id", "on", "expect", "capture", "checks"];
 
 /// The ops that the scenario's services declare, by name; services with the same op share a name.
 pub(crate) type Vocabulary<'a> = IndexMap<&'a str, &'a OpDef>;
@@ -22,12 +22,30 @@ pub(crate) type Vocabulary<'a> = IndexMap<&'a str, &'a OpDef>;
 pub(crate) struct ParsedStep {
     /// The step.
     pub(crate) step: Step,
+    /// The places.
+    pub(crate) noted: Noted,
+}
+
+/// What a step mentions, with its places.
+pub(crate) struct Noted {
+    /// Its id.
+    pub(crate) id: String,
+    /// Where it is written.
+    pub(crate) span: Span,
+    /// The name of its op.
+    pub(crate) op: String,
     /// Where its op is named.
     pub(crate) op_span: Span,
     /// The method that it names.
     pub(crate) method: Option<Spanned<String>>,
     /// The stream that it names.
     pub(crate) stream: Option<Spanned<String>>,
+    /// The connection that it makes.
+    pub(crate) connects: Option<Spanned<String>>,
+    /// The connection that it is about.
+    pub(crate) on: Option<Spanned<String>>,
+    /// The steps inside of it, by branch.
+    pub(crate) inner: Vec<Vec<Noted>>,
 }
 
 /// Reads a step. What it captures is added to the names of the steps after it.
@@ -37,12 +55,13 @@ pub(crate) fn parse_step(
     ops: &Vocabulary<'_>,
     node: &Node,
     position: usize,
+    nesting: usize,
 ) -> Option<ParsedStep> {
     let entries = sink.entries(node, "a step")?;
     let op = one_op(sink, ops, entries, node.span);
     let find = |key: &str| entries.iter().find(|e| e.key == key);
 
-    let mut reader = OpReader { sink, scope };
+    let mut reader = OpReader { sink, scope, ops, nesting };
     let parsed = op.map(|entry| {
         let builtin = table().iter().find(|def| def.name == entry.key);
         let (parsed, meant) = match (builtin, ops.get(entry.key.as_str())) {
@@ -65,6 +84,15 @@ pub(crate) fn parse_step(
     let checks = find("checks").map(|entry| reader.checks(&entry.value)).unwrap_or_default();
     let capture = find("capture").map(|entry| captures(&mut reader, &entry.value)).unwrap_or_default();
     let id = find("id").and_then(|entry| reader.sink.text(&entry.value, "`id`")).map(|id| id.value);
+    let on = find("on").and_then(|entry| {
+        let on = reader.sink.text(&entry.value, "`on`")?;
+        if op.is_some_and(|op| !takes_on(&op.key)) {
+            let message = format!("`{name}` is about no connection");
+            let help = "a stream stays on the connection that it was opened on; take `on` away";
+            reader.sink.error("misplaced-key", entry.span, message, "without effect here", help);
+        }
+        Some(on)
+    });
 
     for name in capture.keys() {
         scope.open(name);
@@ -73,11 +101,24 @@ pub(crate) fn parse_step(
     let parsed = parsed?;
     let id = id.unwrap_or_else(|| format!("{}-{}", entry.key, position + 1));
     Some(ParsedStep {
-        step: Step { id, op: parsed.op, expect, capture, checks, span: node.span },
-        op_span: entry.span,
-        method: parsed.method,
-        stream: parsed.stream,
+        noted: Noted {
+            id: id.clone(),
+            span: node.span,
+            op: entry.key.clone(),
+            op_span: entry.span,
+            method: parsed.method,
+            stream: parsed.stream,
+            connects: parsed.connects,
+            on: on.clone(),
+            inner: parsed.inner,
+        },
+        step: Step { id, op: parsed.op, expect, capture, checks, on: on.map(|on| on.value), span: node.span },
     })
+}
+
+/// Whether an op goes over a connection of its choice. Ops on streams have theirs already.
+fn takes_on(op: &str) -> bool {
+    !matches!(op, "send" | "receive" | "half_close" | "cancel" | "end" | "parallel" | "repeat" | "sleep" | "connect")
 }
 
 /// The one entry of a step that is its op.
@@ -160,6 +201,11 @@ impl JsonSchema for StepForm {
             properties.insert(name.to_owned(), schema.to_value());
         };
         property("id", "Names the step in reports", generator.subschema_for::<Text>());
+        property(
+            "on",
+            "The connection that it is about; without it, the case's own",
+            generator.subschema_for::<Text>(),
+        );
         property("expect", "What is expected; without it, code: OK", generator.subschema_for::<schema::Expect>());
         property(
             "capture",

@@ -1,6 +1,6 @@
 //! `test`: a test of the client program's own, whose outcome is the verdict.
 
-use super::{OpDef, OpReader, ParsedOp, no_method};
+use super::{OpDef, OpReader, ParsedOp};
 use crate::scenario::model::Op;
 use crate::scenario::schema::{Span, Text, shape};
 use crate::scenario::yaml::Node;
@@ -30,5 +30,5 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
         reader.sink.text(node, "`name`").map(|text| text.value)
     });
     let within = reader.within(&fields);
-    Some(no_method(Op::Test { name, within }))
+    Some(ParsedOp::of(Op::Test { name, within }))
 }

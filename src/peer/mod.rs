@@ -39,8 +39,10 @@ pub struct ServeRequest {
     pub transport: Transport,
     /// TLS of the server side.
     pub tls: TlsSpec,
-    /// A folder of its own, existing and empty, for storage and sockets.
+    /// A folder of its own, existing and empty, for sockets.
     pub folder: PathBuf,
+    /// A folder for what it keeps; another server may have kept something there before.
+    pub storage: PathBuf,
     /// Budget to be ready.
     pub within: Duration,
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::axis::{self, Needs};
 use crate::filter::{Expr, glob};
-use crate::scenario::model::{Capability, ClientWay, Op, Scenario, Script};
+use crate::scenario::model::{Capability, ClientWay, DirectWay, Op, Scenario, Script};
 
 use super::condition::{Condition, Index, Node};
 use super::space::{Dim, DimValue, SCRIPT, Space};
@@ -148,30 +148,48 @@ impl<'a> Asker<'a> {
         Some(Ask { axis: dim.axis.clone(), needs: def.needs, capability: format!("{}.{}", dim.axis, value.means) })
     }
 
-    /// What a script asks of the client.
+    /// What a script asks of its peers.
     pub(super) fn script_asks(script: &Script) -> Vec<Ask> {
-        let ask =
-            |capability: &str| Ask { axis: SCRIPT.to_owned(), needs: Needs::Client, capability: capability.to_owned() };
+        let ask = |needs, capability: String| Ask { axis: SCRIPT.to_owned(), needs, capability };
         let mut asks = Vec::new();
-        for step in &script.steps {
-            let capability = match step.op {
-                Op::Named { ref name, .. } => &*format!("op.{name}"),
-                Op::Call(_) => "op.call",
-                Op::Test { .. } => "op.test",
+        for step in script.all_steps() {
+            let wanted = match &step.op {
+                Op::Named { name, .. } => vec![ask(Needs::Client, format!("op.{name}"))],
+                Op::Call(_) => vec![ask(Needs::Client, "op.call".to_owned())],
+                Op::Test { .. } => vec![ask(Needs::Client, "op.test".to_owned())],
                 Op::Open { .. }
                 | Op::Send { .. }
                 | Op::Receive { .. }
                 | Op::HalfClose { .. }
                 | Op::Cancel { .. }
-                | Op::End { .. } => "stream.interleaved",
-                Op::Stdio { .. } => "stdio",
+                | Op::End { .. } => vec![ask(Needs::Client, "stream.interleaved".to_owned())],
+                Op::Stdio { .. } => vec![ask(Needs::Client, "stdio".to_owned())],
+                Op::Connect(connect) => {
+                    let asked = connect.with.iter().filter_map(|(axis, value)| {
+                        let asks_nothing = axis::find_value(axis, value).is_some_and(|def| def.asks_nothing);
+                        (!asks_nothing).then_some(ask(axis::find(axis)?.needs, format!("{axis}.{value}")))
+                    });
+                    asked.collect()
+                }
+                _ => Vec::new(),
             };
-            let ask = ask(capability);
-            if !asks.contains(&ask) {
-                asks.push(ask);
+            for ask in wanted {
+                if !asks.contains(&ask) {
+                    asks.push(ask);
+                }
             }
         }
         asks
+    }
+
+    /// Whether a server runs already, so that it is not the engine's to end and to start.
+    fn is_attached(self, peer: &str) -> bool {
+        let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
+        server.is_some_and(|server| matches!(server.direct, Some(DirectWay::Attach(_))))
+    }
+
+    fn script_rules_servers(self, script: &str) -> bool {
+        self.scenario.scripts.get(script).is_some_and(|script| script.rules_servers())
     }
 
     fn asks_of(self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
@@ -195,30 +213,37 @@ impl<'a> Asker<'a> {
             let launched = space.atom("launch", |value| value.is_some_and(|value| value.means == "plugin") == plugin);
             nodes.push(Node::and([without, launched]));
         }
+        nodes.push(Node::and([
+            space.atom("server", |peer| peer.is_some_and(|peer| self.is_attached(&peer.name))),
+            space.atom("launch", |value| value.is_none_or(|value| value.means != "plugin")),
+            space.atom(SCRIPT, |script| script.is_some_and(|script| self.script_rules_servers(&script.name))),
+        ]));
         for dim in &space.dims {
-            let (client, server) =
-                (self.missing_node(space, dim, Role::Client), self.missing_node(space, dim, Role::Server));
-            let needs = if dim.axis == SCRIPT {
-                Needs::Client
-            } else {
-                axis::find(&dim.axis).map_or(Needs::Nothing, |def| def.needs)
-            };
-            nodes.push(match needs {
-                Needs::Nothing => Node::Constant(false),
-                Needs::Client => client,
-                Needs::Server => server,
-                Needs::Both => Node::or([client, server]),
-                Needs::Either => Node::and([client, server]),
-            });
+            let mut either = Vec::new();
+            for role in [Role::Client, Role::Server] {
+                nodes.push(self.missing_node(space, dim, role, &|ask| {
+                    ask.needs != Needs::Either && roles(ask.needs).contains(&role)
+                }));
+            }
+            for ask in dim.values.iter().flat_map(|value| self.asks_of(dim, value)) {
+                if ask.needs == Needs::Either && !either.contains(&ask) {
+                    either.push(ask);
+                }
+            }
+            for wanted in either {
+                let of = |role| self.missing_node(space, dim, role, &|ask| *ask == wanted);
+                nodes.push(Node::and([of(Role::Client), of(Role::Server)]));
+            }
         }
         nodes.retain(|node| !matches!(node, Node::Constant(false)));
         nodes
     }
 
-    /// Rows in which the peer of a role cannot be asked for the value of a dimension.
-    fn missing_node(self, space: &Space, dim: &Dim, role: Role) -> Node {
+    /// Rows in which the peer of a role cannot be asked for what a value of a dimension asks.
+    fn missing_node(self, space: &Space, dim: &Dim, role: Role, about: &dyn Fn(&Ask) -> bool) -> Node {
         let Some(peers) = space.dim(role.name()) else { return Node::Constant(false) };
-        let asks: Vec<Vec<Ask>> = dim.values.iter().map(|value| self.asks_of(dim, value)).collect();
+        let asks: Vec<Vec<Ask>> =
+            dim.values.iter().map(|value| self.asks_of(dim, value).into_iter().filter(about).collect()).collect();
         let mut alternatives: Vec<(Vec<String>, Vec<String>)> = Vec::new();
         let mut conditional = Vec::new();
         for peer in &space.dims[peers].values {
@@ -296,6 +321,22 @@ impl<'a> Asker<'a> {
                 peer: peer.clone(),
                 capability: capability.to_owned(),
                 reason,
+                structural: true,
+            });
+        }
+        if let (Some(server), Some(script)) = (space.value_of(row, "server"), space.value_of(row, SCRIPT))
+            && !plugin
+            && self.is_attached(&server.name)
+            && self.script_rules_servers(&script.name)
+        {
+            out.push(Missing {
+                role: "server",
+                peer: server.name.clone(),
+                capability: "server.restart".to_owned(),
+                reason: format!(
+                    "server `{}` runs already, and the script `{}` ends or starts servers of its own",
+                    server.name, script.name
+                ),
                 structural: true,
             });
         }

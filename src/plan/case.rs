@@ -151,7 +151,9 @@ impl Plan {
             Isolation::Connection => 1,
             Isolation::Case => 2,
         };
-        let own = self.script(case).isolation;
+        let script = self.script(case);
+        // Who ends its server, or has two, cannot share them.
+        let own = if script.needs_own_instance() { Some(Isolation::Case) } else { script.isolation };
         own.into_iter().chain([self.block(case).isolation]).max_by_key(rank).unwrap_or(Isolation::Case)
     }
 

@@ -34,7 +34,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::diag::{Diagnostic, Place, Severity};
 use crate::filter::Domain;
 use crate::outcome::Expected;
-use crate::scenario::model::{Rule, Scenario};
+use crate::scenario::model::{Branches, Op, Rule, Scenario, Step};
 
 pub use capability::Missing;
 pub use case::{Case, Disposition, Lacking};
@@ -242,21 +242,7 @@ impl Plan {
         }
         for (name, script) in &self.scenario().scripts {
             let _ = writeln!(text, "script {name:?} {:?}", script.isolation);
-            for step in &script.steps {
-                let expect = &step.expect;
-                let message = expect.message.as_ref().map(|spanned| &spanned.value);
-                let value = expect.value.as_ref().map(|spanned| &spanned.value);
-                let code = expect.code.as_ref().map(|spanned| &spanned.value);
-                let texts = [&expect.status_text, &expect.stdout, &expect.stderr]
-                    .map(|text| text.as_ref().map(|text| &text.value));
-                let checks: Vec<_> =
-                    step.checks.iter().map(|check| (&check.id, &check.path, &check.expected)).collect();
-                let _ = writeln!(
-                    text,
-                    "step {:?} {:?} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}",
-                    step.id, step.op, step.capture
-                );
-            }
+            write_steps(&mut text, &script.steps);
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
@@ -267,6 +253,44 @@ impl Plan {
 
     fn place(&self, span: crate::diag::Span) -> Place {
         self.scenario().sources.place(span)
+    }
+}
+
+/// Steps as they count for a digest: without their places in a file.
+fn write_steps(text: &mut String, steps: &[Step]) {
+    for step in steps {
+        let expect = &step.expect;
+        let message = expect.message.as_ref().map(|spanned| &spanned.value);
+        let value = expect.value.as_ref().map(|spanned| &spanned.value);
+        let code = expect.code.as_ref().map(|spanned| &spanned.value);
+        let texts =
+            [&expect.status_text, &expect.stdout, &expect.stderr].map(|text| text.as_ref().map(|text| &text.value));
+        let checks: Vec<_> = step.checks.iter().map(|check| (&check.id, &check.path, &check.expected)).collect();
+        let (op, on) = (op_text(&step.op), step.on.as_ref().map(|on| format!(" on {on:?}")).unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "step {:?} {op}{on} {value:?} {message:?} {code:?} {texts:?} {:?} {checks:?}",
+            step.id, step.capture
+        );
+        let lists: Vec<&[Step]> = match &step.op {
+            Op::Parallel(Branches::Each(branches)) => branches.iter().map(Vec::as_slice).collect(),
+            Op::Parallel(Branches::Same { steps, .. }) | Op::Repeat { steps, .. } => vec![steps],
+            _ => Vec::new(),
+        };
+        for steps in lists {
+            text.push_str("in\n");
+            write_steps(text, steps);
+            text.push_str("out\n");
+        }
+    }
+}
+
+fn op_text(op: &Op) -> String {
+    match op {
+        Op::Parallel(Branches::Each(_)) => "parallel".to_owned(),
+        Op::Parallel(Branches::Same { times, .. }) => format!("parallel {times}"),
+        Op::Repeat { times, .. } => format!("repeat {times}"),
+        other => format!("{other:?}"),
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod disk;
 pub mod files;
+pub mod made;
 pub mod model;
 pub mod schema;
 pub mod template;

@@ -383,6 +383,8 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// Stricter isolation than the block's.
     pub isolation: Option<Isolation>,
+    /// Its templates use `work`: a folder of the case.
+    pub uses_work: bool,
 }
 
 /// One step: an op with what is expected of it.
@@ -398,6 +400,8 @@ pub struct Step {
     pub capture: IndexMap<String, String>,
     /// More checks, each with an id: path → expected.
     pub checks: Vec<CheckDef>,
+    /// Which connection it is about: one that a `connect` made, or the case's own.
+    pub on: Option<String>,
     /// Where it is written.
     pub span: Span,
 }
@@ -465,6 +469,122 @@ pub enum Op {
         /// Budget; the op timeout when absent.
         within: Option<Duration>,
     },
+    /// Branches that run at once; the step ends when all have.
+    Parallel(Branches),
+    /// Steps that are gone through again and again.
+    Repeat {
+        /// How often, at least once.
+        times: u32,
+        /// What.
+        steps: Vec<Step>,
+    },
+    /// Nothing, for a while.
+    Sleep {
+        /// How long.
+        pause: Duration,
+        /// Why: there is nothing else to wait for.
+        reason: String,
+    },
+    /// Ends the server's process, starts it, or both; on the same folder.
+    Server(ServerAct),
+    /// Another connection between the same two peers.
+    Connect(ConnectDef),
+}
+
+/// The branches of a `parallel`.
+#[derive(Debug, Clone)]
+pub enum Branches {
+    /// Each written out.
+    Each(Vec<Vec<Step>>),
+    /// The same steps as often as this.
+    Same {
+        /// How many branches.
+        times: u32,
+        /// What each does.
+        steps: Vec<Step>,
+    },
+}
+
+/// What `server` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerAct {
+    /// Ends it.
+    Stop,
+    /// Starts it again.
+    Start,
+    /// Both.
+    Restart,
+}
+
+/// A further connection.
+#[derive(Debug, Clone)]
+pub struct ConnectDef {
+    /// Its name, for `on` of later steps.
+    pub name: String,
+    /// Axis → canonical value, over what the case asks; only of axes in
+    /// [`ConnectDef::AXES`].
+    pub with: IndexMap<String, &'static str>,
+}
+
+impl ConnectDef {
+    /// Axes that a further connection of the same peers can have other values on.
+    pub const AXES: &'static [&'static str] = &["transport", "tls", "key", "client_key", "tls_version", "group"];
+
+    /// Whether it asks for something that takes another server: everything but the client's own
+    /// certificate does.
+    #[must_use]
+    pub fn needs_own_server(&self) -> bool {
+        self.with.keys().any(|axis| axis != "client_key")
+    }
+}
+
+impl Op {
+    /// Steps inside of it, each once.
+    pub fn inner(&self) -> impl Iterator<Item = &Step> {
+        let lists: Vec<&[Step]> = match self {
+            Self::Repeat { steps, .. } | Self::Parallel(Branches::Same { steps, .. }) => vec![steps],
+            Self::Parallel(Branches::Each(lists)) => lists.iter().map(Vec::as_slice).collect(),
+            _ => Vec::new(),
+        };
+        lists.into_iter().flatten()
+    }
+}
+
+impl Script {
+    /// All of its steps, those inside of others too.
+    #[must_use]
+    pub fn all_steps(&self) -> Vec<&Step> {
+        let mut all: Vec<&Step> = self.steps.iter().collect();
+        let mut at = 0;
+        while let Some(step) = all.get(at) {
+            let inner: Vec<&Step> = step.op.inner().collect();
+            all.extend(inner);
+            at += 1;
+        }
+        all
+    }
+
+    /// It ends or starts servers, or needs more than one: they are its own, and the engine's to end.
+    #[must_use]
+    pub fn rules_servers(&self) -> bool {
+        self.all_steps().iter().any(|step| match &step.op {
+            Op::Server(_) => true,
+            Op::Connect(connect) => connect.needs_own_server(),
+            _ => false,
+        })
+    }
+
+    /// It ends or starts the server as a process of its own.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        self.all_steps().iter().any(|step| matches!(step.op, Op::Server(_)))
+    }
+
+    /// It has instances that no other case may use.
+    #[must_use]
+    pub fn needs_own_instance(&self) -> bool {
+        self.all_steps().iter().any(|step| matches!(step.op, Op::Server(_) | Op::Connect(_)))
+    }
 }
 
 /// The general call.

@@ -7,16 +7,16 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::expr::Pending;
-use super::model::{Block, Op, Peer, Script};
+use super::model::{Block, Branches, Op, Peer, Script, Step};
 use super::reader::{World, legal_name};
 use super::schema;
 use super::scope::Scope;
 use super::services::Services;
 use super::template;
-use super::yaml::{Entry, short};
+use super::yaml::{Entry, Kind, Node, short};
 use super::{decode::Sink, matrix};
 use crate::diag::{Diagnostic, Span, Spanned};
-use crate::op::{self, ParsedStep, Vocabulary};
+use crate::op::{self, Noted, Vocabulary};
 
 /// What scripts are about.
 pub(super) struct Subject<'a> {
@@ -65,6 +65,8 @@ fn names(subject: &Subject<'_>, incomplete: bool) -> Scope {
             "client" | "server" => scope.root(name, facts()),
             "axes" => scope.root("axes", axes.clone()),
             "vars" => scope.root("vars", subject.vars.keys().map(String::as_str)),
+            "work" => scope.root("work", []),
+            "run" => scope.root("run", ["work"]),
             name => scope.root(name, ["name"]),
         };
     }
@@ -91,33 +93,69 @@ fn script(
         let message = format!("the script `{}` has no steps", short(name));
         sink.error("empty", list.span, message, "it would show nothing", "");
     }
-    let mut streams = Streams::default();
-    let mut ids: HashMap<String, Span> = HashMap::new();
+    let mut names = Names::default();
+    let mut noted = Vec::new();
     let mut steps = Vec::new();
     for (position, item) in items.iter().enumerate() {
-        let Some(parsed) = op::parse_step(sink, &mut scope, ops, item, position) else {
-            // A step that is not understood may have opened a stream.
-            streams.unsure = true;
+        let Some(parsed) = op::parse_step(sink, &mut scope, ops, item, position, 0) else {
+            // A step that is not understood may have opened a stream or a connection.
+            names.unsure = true;
             continue;
         };
-        streams.follow(sink, &parsed);
-        if let Some(method) = parsed.method.as_ref().filter(|_| !incomplete) {
-            check_method(sink, subject, name, method);
-        }
-        // A script with a condition may leave out the services that lack its ops.
-        if let (Op::Named { name: op, .. }, None) = (&parsed.step.op, &when) {
-            check_services(sink, subject, name, op, parsed.op_span);
-        }
-        if let Some(first) = ids.insert(parsed.step.id.clone(), item.span) {
-            sink.push(
-                Diagnostic::error("duplicate-name", format!("two steps have the id `{}`", short(&parsed.step.id)))
-                    .at(item.span, "second")
-                    .at(first, "first"),
-            );
-        }
+        noted.push(parsed.noted);
         steps.push(parsed.step);
     }
-    Some(Script { name: name.to_owned(), span: entry.span, description, when, steps, isolation })
+    names.follow(sink, &noted);
+    // A script with a condition may leave out the services that lack its ops.
+    let unconditional = when.is_none();
+    mentioned(&noted, &mut |noted| {
+        if let Some(method) = noted.method.as_ref().filter(|_| !incomplete) {
+            check_method(sink, subject, name, method);
+        }
+        if unconditional && ops.contains_key(noted.op.as_str()) {
+            check_services(sink, subject, name, &noted.op, noted.op_span);
+        }
+    });
+    let width = width(&steps);
+    if width > MAX_WIDTH {
+        let message = format!("the script `{}` does {width} things at once, and {MAX_WIDTH} is the limit", short(name));
+        sink.error("out-of-range", list.span, message, "too many at once", "make `parallel` smaller");
+    }
+    let uses_work = mentions_work(&entry.value);
+    Some(Script { name: name.to_owned(), span: entry.span, description, when, steps, isolation, uses_work })
+}
+
+/// What one script does at once, at most.
+const MAX_WIDTH: u64 = 1024;
+
+/// How much of some steps goes on at the same time.
+fn width(steps: &[Step]) -> u64 {
+    let of = |step: &Step| match &step.op {
+        Op::Parallel(Branches::Same { times, steps }) => u64::from(*times).saturating_mul(width(steps)),
+        Op::Parallel(Branches::Each(branches)) => branches.iter().map(|steps| width(steps)).sum(),
+        Op::Repeat { steps, .. } => width(steps),
+        _ => 1,
+    };
+    steps.iter().map(of).max().unwrap_or(1)
+}
+
+/// Whether some text uses the case's folder.
+fn mentions_work(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Scalar(scalar) => template::names(&scalar.text).is_ok_and(|names| names.contains("work")),
+        Kind::List(items) => items.iter().any(mentions_work),
+        Kind::Map(entries) => entries.iter().any(|entry| mentions_work(&entry.value)),
+    }
+}
+
+/// Every step, those inside of others too, in the order of the text.
+fn mentioned(noted: &[Noted], each: &mut impl FnMut(&Noted)) {
+    for noted in noted {
+        each(noted);
+        for inner in &noted.inner {
+            mentioned(inner, each);
+        }
+    }
 }
 
 /// The services that a script runs against, by the blocks that run it.
@@ -174,30 +212,63 @@ fn check_services(sink: &mut Sink, subject: &Subject<'_>, script: &str, op: &str
     }
 }
 
-/// Follows which streams are open.
-#[derive(Default)]
-struct Streams {
-    open: HashMap<String, Span>,
+/// Follows which streams and connections are there, and which ids are taken.
+#[derive(Default, Clone)]
+struct Names {
+    streams: HashMap<String, Span>,
+    connections: HashMap<String, Span>,
     unsure: bool,
 }
 
-impl Streams {
-    fn follow(&mut self, sink: &mut Sink, parsed: &ParsedStep) {
-        let Some(stream) = &parsed.stream else { return };
-        if matches!(parsed.step.op, Op::Open { .. }) {
-            if let Some(first) = self.open.insert(stream.value.clone(), stream.span) {
-                sink.push(
-                    Diagnostic::error(
-                        "duplicate-name",
-                        format!("the stream `{}` is opened twice", short(&stream.value)),
-                    )
-                    .at(stream.span, "again here")
-                    .at(first, "first here")
-                    .help("give each stream of a script its own name"),
-                );
+impl Names {
+    fn follow(&mut self, sink: &mut Sink, steps: &[Noted]) {
+        let mut ids: HashMap<&str, Span> = HashMap::new();
+        for noted in steps {
+            if let Some(first) = ids.insert(&noted.id, noted.span) {
+                twice(sink, &format!("two steps have the id `{}`", short(&noted.id)), (noted.span, first), "");
             }
-        } else if !self.open.contains_key(&stream.value) && !self.unsure {
-            let mut names: Vec<&str> = self.open.keys().map(String::as_str).collect();
+            self.stream(sink, noted);
+            self.connection(sink, noted);
+            for inner in &noted.inner {
+                if noted.op == "repeat" {
+                    self.follow(sink, inner);
+                } else {
+                    // A branch has its own streams, and may use the connections made before it.
+                    Self { streams: HashMap::new(), ..self.clone() }.follow(sink, inner);
+                }
+            }
+        }
+    }
+
+    fn connection(&mut self, sink: &mut Sink, noted: &Noted) {
+        if let Some(made) = &noted.connects
+            && let Some(first) = self.connections.insert(made.value.clone(), made.span)
+        {
+            let message = format!("the connection `{}` is made twice", short(&made.value));
+            twice(sink, &message, (made.span, first), "give each connection of a script its own name");
+        }
+        if let Some(on) = noted.on.as_ref().filter(|on| !self.connections.contains_key(&on.value) && !self.unsure) {
+            let mut names: Vec<&str> = self.connections.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            let help = if names.is_empty() {
+                format!("make it first: `- connect: {{ as: {} }}`; without `on` it is the case's own", short(&on.value))
+            } else {
+                sink.suggest(&on.value, "connections", names)
+            };
+            let message = format!("no step before this makes the connection `{}`", short(&on.value));
+            sink.error("unknown-connection", on.span, message, "not there", &help);
+        }
+    }
+
+    fn stream(&mut self, sink: &mut Sink, noted: &Noted) {
+        let Some(stream) = &noted.stream else { return };
+        if noted.op == "open" {
+            if let Some(first) = self.streams.insert(stream.value.clone(), stream.span) {
+                let message = format!("the stream `{}` is opened twice", short(&stream.value));
+                twice(sink, &message, (stream.span, first), "give each stream of a script its own name");
+            }
+        } else if !self.streams.contains_key(&stream.value) && !self.unsure {
+            let mut names: Vec<&str> = self.streams.keys().map(String::as_str).collect();
             names.sort_unstable();
             let help = if names.is_empty() {
                 format!("open it first: `- open: {{ stream: {}, method: … }}`", short(&stream.value))
@@ -208,4 +279,9 @@ impl Streams {
             sink.error("unknown-stream", stream.span, message, "not open", &help);
         }
     }
+}
+
+fn twice(sink: &mut Sink, message: &str, (again, first): (Span, Span), help: &str) {
+    let diagnostic = Diagnostic::error("duplicate-name", message).at(again, "again here").at(first, "first here");
+    sink.push(if help.is_empty() { diagnostic } else { diagnostic.help(help) });
 }

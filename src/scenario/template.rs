@@ -20,8 +20,10 @@ const FUEL: u64 = 100_000;
 const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 
 /// What names the texts of a script may use, beside what earlier steps captured:
-/// `case.{key,id,slug}`, `client.FACT`, `server.FACT`, `service.name`, `script.name`, `axes.NAME`, `vars.NAME`.
-pub const STEP_NAMES: &[&str] = &["case", "client", "server", "service", "script", "axes", "vars"];
+/// `case.{key,id,slug}`, `client.FACT`, `server.FACT`, `service.name`, `script.name`, `axes.NAME`,
+/// `vars.NAME`, `work` (a folder of the case), `run.work` (one of the run); inside of `repeat` `round`,
+/// inside of `parallel` `branch`, both from 0.
+pub const STEP_NAMES: &[&str] = &["case", "client", "server", "service", "script", "axes", "vars", "work", "run"];
 /// What names the commands and environments of peers may use: `output` (the folder built into),
 /// `folder` (the peer's own), `storage` (an empty folder of the instance), `axes.NAME` (empty where
 /// nothing is asked), `tls.FIELD` (the server's part, empty where nothing is asked), `vars.NAME`.
@@ -182,8 +184,18 @@ fn environment() -> &'static Environment<'static> {
         if let Ok(syntax) = syntax.build() {
             environment.set_syntax(syntax);
         }
+        environment.add_filter("repeat", repeated);
         environment
     })
+}
+
+/// `{{ "x" | repeat(300) }}`: a text again and again, within what a text may have.
+fn repeated(text: &str, times: usize) -> Result<String, minijinja::Error> {
+    if text.len().saturating_mul(times) > MAX_OUTPUT {
+        let message = format!("the text grows beyond {} MiB", MAX_OUTPUT / (1024 * 1024));
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
+    }
+    Ok(text.repeat(times))
 }
 
 fn explain(error: &minijinja::Error) -> TemplateError {
@@ -240,6 +252,13 @@ mod tests {
     fn endless_templates_end() {
         let text = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(renderer().text(text).unwrap_err().message.contains("does not come to an end"));
+    }
+
+    #[test]
+    fn texts_are_repeated_within_bounds() {
+        assert_eq!(renderer().text("{{ 'ab' | repeat(n) }}").unwrap(), "ab".repeat(7));
+        let error = renderer().text("{{ 'ab' | repeat(99999999999) }}").unwrap_err();
+        assert!(error.message.contains("grows beyond"), "{error}");
     }
 
     #[test]

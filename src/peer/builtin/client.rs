@@ -34,7 +34,7 @@ use crate::peer::{
 use crate::transport::{Fault, Watch, dial};
 
 /// The largest message that is taken, in bytes.
-const MESSAGE_LIMIT: usize = 64 << 20;
+pub(super) const MESSAGE_LIMIT: usize = 64 << 20;
 
 /// All messages of a whole stream together, at most, in bytes.
 const RECEIVE_LIMIT: usize = 256 << 20;

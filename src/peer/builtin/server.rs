@@ -19,6 +19,7 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::broken::Defect;
+use super::client::MESSAGE_LIMIT;
 use super::control::{Broker, Controller, HealthService, Stdio, StdioService};
 use super::kv::KvService;
 use super::log::Log;
@@ -105,19 +106,24 @@ pub(super) struct App {
 impl App {
     /// KV, health and reflection.
     pub(super) fn direct(store: Arc<Store>) -> Self {
-        let kv = KvServer::new(KvService { store, echo: None });
-        Self { kv, rest: common(&["", KV_SERVICE]).prepare() }
+        Self { kv: kv(KvService { store, echo: None }), rest: common(&["", KV_SERVICE]).prepare() }
     }
 
     /// The same and what go-plugin hosts expect. `end` is cancelled by the controller.
     pub(super) fn plugin(store: Arc<Store>, stdio: Arc<Stdio>, echo: bool, end: CancellationToken) -> Self {
-        let kv = KvServer::new(KvService { store, echo: echo.then(|| Arc::clone(&stdio)) });
+        let kv = kv(KvService { store, echo: echo.then(|| Arc::clone(&stdio)) });
         let rest = common(&["", "plugin", KV_SERVICE])
             .add_service(GrpcBrokerServer::new(Broker { end: end.clone() }))
             .add_service(GrpcControllerServer::new(Controller { end: end.clone() }))
             .add_service(GrpcStdioServer::new(StdioService { stdio, end }));
         Self { kv, rest: rest.prepare() }
     }
+}
+
+/// tonic takes messages up to 4 MiB unless told otherwise; that is a limit of its users, and not what
+/// other peers are held against.
+fn kv(service: KvService) -> KvServer<KvService> {
+    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT)
 }
 
 fn common(serving: &'static [&'static str]) -> Routes {

@@ -491,10 +491,10 @@ impl Server for Driver {
             let message = Request::Serve {
                 id: id.clone(),
                 service: request.service,
-                listen: Listen { transport: request.transport.name().into(), folder: folder.clone() },
+                listen: Listen { transport: request.transport.name().into(), folder },
                 tls: tls_message(&request.tls),
                 client_auth: if request.tls.mode == TlsMode::Mutual { ClientAuth::Require } else { ClientAuth::None },
-                storage: folder,
+                storage: request.storage.to_string_lossy().into_owned(),
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };

@@ -3,6 +3,7 @@
 mod broken_files;
 mod diagnostics;
 mod model;
+mod ops;
 mod shipped;
 
 use std::path::Path;

@@ -1,0 +1,166 @@
+//! What an op gave: a message, a status, a failure; and how a script stops for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::lane::StartFailure;
+use crate::dynamic::{self, expect};
+use crate::outcome::diagnose::Diagnosis;
+use crate::outcome::evidence::Reported;
+use crate::outcome::{GrpcStatus, Phase};
+use crate::peer::{CallResult, PeerError};
+
+/// Why a script stopped before its end.
+pub(super) enum Stop {
+    /// A check did not hold: the first one, as a sentence.
+    Check(String),
+    /// A call failed: what the client said.
+    Failed(Box<Failure>),
+    /// The script could not be executed as written (a template failed, a message does not fit).
+    Script(String),
+    /// A failure was certain before the client said anything.
+    Certain(Box<Diagnosis>),
+    /// The server is down, and it is the script that ended it.
+    Down(String),
+    /// A server or a connection that the script asks for cannot be had.
+    NoLane(Box<StartFailure>),
+}
+
+/// A failed call.
+pub(super) struct Failure {
+    pub(super) reported: Reported,
+    /// A deadline passed.
+    pub(super) timed_out: bool,
+    /// The harness failed.
+    pub(super) harness: bool,
+    /// The peer says that it cannot.
+    pub(super) refused: bool,
+    /// The status came from the server, so the connection works.
+    pub(super) remote: bool,
+    /// The step, where the ids of the script's own steps do not tell.
+    pub(super) step: Option<String>,
+}
+
+/// What an op gave, for checks and captures.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// `value`: what the op yields.
+    pub(super) value: Option<Value>,
+    /// The (only or last) message.
+    pub(super) message: Option<Value>,
+    pub(super) status: Option<GrpcStatus>,
+    pub(super) headers: Map<String, Value>,
+    pub(super) trailers: Map<String, Value>,
+    pub(super) stdout: Option<Value>,
+    pub(super) stderr: Option<Value>,
+    pub(super) failure: Option<Failure>,
+}
+
+pub(super) async fn within<T>(
+    budget: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T, PeerError>>,
+) -> Result<T, PeerError> {
+    tokio::time::timeout(budget, future).await.unwrap_or_else(|_| {
+        Err(PeerError {
+            reported: Reported {
+                phase: Some(Phase::Rpc),
+                error: format!("no answer to `{what}` within {budget:?}"),
+                native: None,
+                status: None,
+                cause: None,
+            },
+            refused: false,
+            harness: false,
+            timed_out: true,
+        })
+    })
+}
+
+pub(super) fn encode(method: &dynamic::Method, message: &Value) -> Result<Bytes, Stop> {
+    method.encode(message).map_err(|e| Stop::Script(e.to_string()))
+}
+
+pub(super) fn decode(method: &dynamic::Method, bytes: &[u8]) -> Result<Value, Stop> {
+    method.decode(bytes).map_err(|e| Stop::Check(format!("the response is no message of {}: {e}", method.path())))
+}
+
+pub(super) fn failed(error: PeerError) -> Outcome {
+    let status = error.reported.status.clone();
+    Outcome {
+        status,
+        failure: Some(Failure {
+            reported: error.reported,
+            timed_out: error.timed_out,
+            harness: error.harness,
+            refused: error.refused,
+            remote: false,
+            step: None,
+        }),
+        ..Outcome::default()
+    }
+}
+
+pub(super) fn received(method: &dynamic::Method, result: CallResult) -> Result<Outcome, Stop> {
+    let failure = (result.status.code != "OK").then(|| Failure {
+        timed_out: result.status.code == "DEADLINE_EXCEEDED",
+        harness: false,
+        refused: false,
+        remote: result.local == Some(false),
+        step: None,
+        reported: result.reported.unwrap_or_else(|| Reported {
+            phase: None,
+            error: result.status.text.clone(),
+            native: None,
+            status: Some(result.status.clone()),
+            cause: None,
+        }),
+    });
+    let message = match result.receive.last() {
+        Some(bytes) => Some(decode(method, bytes)?),
+        None => None,
+    };
+    Ok(Outcome {
+        message,
+        status: Some(result.status),
+        headers: metadata(&result.headers),
+        trailers: metadata(&result.trailers),
+        failure,
+        ..Outcome::default()
+    })
+}
+
+/// Metadata as JSON: a key with several values is a list.
+fn metadata(pairs: &[(String, Bytes)]) -> Map<String, Value> {
+    let mut map = Map::new();
+    for (key, value) in pairs {
+        let value = expect::value(value);
+        match map.get_mut(key) {
+            None => drop(map.insert(key.clone(), value)),
+            Some(Value::Array(list)) => list.push(value),
+            Some(one) => *one = Value::Array(vec![one.take(), value]),
+        }
+    }
+    map
+}
+
+/// What `checks` and `capture` paths start from.
+pub(super) fn document(outcome: &Outcome) -> Value {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            map.insert(key.into(), value);
+        }
+    };
+    put("value", outcome.value.clone());
+    put("message", outcome.message.clone());
+    put("code", outcome.status.as_ref().map(|s| s.code.clone().into()));
+    put("status_text", outcome.status.as_ref().map(|s| s.text.clone().into()));
+    put("metadata", Some(outcome.headers.clone().into()));
+    put("trailers", Some(outcome.trailers.clone().into()));
+    put("stdout", outcome.stdout.clone());
+    put("stderr", outcome.stderr.clone());
+    Value::Object(map)
+}
