@@ -373,6 +373,9 @@ fn explain(out: &mut dyn Write, why: &Why) -> io::Result<()> {
         }
     }
     // A row that is no case asks nobody.
+    if let Some(reason) = &why.own_instances {
+        writeln!(out, "  isolation: case, since {reason}")?;
+    }
     for ask in why.asks.iter().filter(|_| why.disposition.is_some()) {
         let (role, peer, capability) = (ask.role, &ask.peer, &ask.capability);
         match &ask.provided_by {

@@ -32,6 +32,9 @@ pub struct Why {
     pub axes: Vec<WhyAxis>,
     /// Constraints of its block: what left it out, or what it would take to be left out.
     pub constraints: Vec<WhyConstraint>,
+    /// Why its instances are its own, where its script leaves no choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_instances: Option<String>,
     /// What it asks of its peers.
     pub asks: Vec<WhyAsk>,
     /// Whether it is executed, as far as capabilities tell; absent where it is no case.
@@ -180,6 +183,7 @@ fn explain(plan: &Plan, space: &Space, row: &[Index]) -> Why {
         include: space.include.and(place(space.span)),
         axes: axes.collect(),
         constraints: constraints.collect(),
+        own_instances: own_instances(plan, space, row),
         asks: asks(plan, space, row),
         disposition: None,
         rules: rules
@@ -208,6 +212,18 @@ fn unmet(expr: &Expr, space: &Space, row: &[Index]) -> Vec<String> {
     let parts =
         parts.into_iter().filter(|part| !Condition::Expr(Arc::new(expr.part(part))).compile(space).holds(space, row));
     parts.map(ToString::to_string).collect()
+}
+
+fn own_instances(plan: &Plan, space: &Space, row: &[Index]) -> Option<String> {
+    let script = plan.scenario().scripts.get(&space.value_of(row, SCRIPT)?.name)?;
+    let why = if script.restarts() {
+        "ends its server"
+    } else if script.needs_own_instance() {
+        "makes connections of its own"
+    } else {
+        return None;
+    };
+    Some(format!("the script `{}` {why}", script.name))
 }
 
 fn asks(plan: &Plan, space: &Space, row: &[Index]) -> Vec<WhyAsk> {
