@@ -210,7 +210,7 @@ impl<'a> Runner<'a> {
     /// the script that ended the server.
     fn told(&self, step: &Step, now: &Now, stop: Stop) -> Stop {
         match (stop, &now.down) {
-            (Stop::Failed(failure), Some(by)) => Stop::Down(format!(
+            (Stop::Failed(failure), Some(by)) if !failure.harness && !failure.refused => Stop::Down(format!(
                 "`{}` was called while the server was down: `{by}` ended it and nothing has started it since; \
                  start it before the call, or expect `code: UNAVAILABLE` ({})",
                 self.id(step),
