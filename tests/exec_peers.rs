@@ -266,7 +266,7 @@ fn a_script_ends_and_starts_a_program_on_its_storage() {
         env: { KV_STORAGE_DIR: "{{ storage }}" }
       provides: [kv, tls.none]
 "#;
-    let scripts = r#"
+    let scripts = r"
 scripts:
   survives:
     ops:
@@ -277,7 +277,7 @@ scripts:
       - server: stop
       - get: { key: a }
         expect: { code: UNAVAILABLE }
-"#;
+";
     write(&place, server, "{ client: [tool], server: [program], tls: [none] }", scripts);
     let text = place.read("tools.yaml").replace(
         "patterns:\n          - { exit: 1, stderr: '^(",
