@@ -1,10 +1,11 @@
 //! Ops that are made of steps, and those that end servers and make connections, on real peers: the
 //! built-in ones, as processes where processes matter.
 
-mod support;
+#[path = "support/run.rs"]
+mod run;
 
+use run::{Place, Results};
 use serde_json::Value;
-use support::run::{Place, Results};
 
 /// A scenario of the built-in peer with these axes and scripts.
 fn scenario(axes: &str, scripts: &str) -> String {
@@ -15,7 +16,7 @@ fn scenario(axes: &str, scripts: &str) -> String {
     )
 }
 
-fn run(axes: &str, scripts: &str) -> (Place, Results) {
+fn play(axes: &str, scripts: &str) -> (Place, Results) {
     let place = Place::new();
     place.write("t.yaml", &scenario(axes, scripts));
     let (_, results) = place.results("t.yaml", &["--evidence", "all"]);
@@ -43,9 +44,9 @@ fn all_pass(results: &Results, count: usize) {
 
 #[test]
 fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
-    let (_place, results) = run(
+    let (_place, results) = play(
         "launch: [direct, plugin], tls: [none, mutual], transport: [tcp, unix]",
-        r#"scripts:
+        r"scripts:
   kept:
     ops:
       - put: { key: a, value: before }
@@ -56,15 +57,17 @@ fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
         expect: { value: before }
       - server: restart
       - { id: again, get: { key: a }, expect: { value: before } }
-"#,
+",
     );
     all_pass(&results, 8);
 }
 
 #[test]
 fn a_call_to_a_server_that_the_script_ended_says_so() {
-    let (_place, results) =
-        run("launch: [direct, plugin]", "scripts:\n  down:\n    ops:\n      - server: stop\n      - get: { key: a }\n");
+    let (_place, results) = play(
+        "launch: [direct, plugin]",
+        "scripts:\n  down:\n    ops:\n      - server: stop\n      - get: { key: a }\n",
+    );
     for case in cases(&results) {
         let cause = &last(&case)["cause"];
         assert_eq!(cause["code"], "server.down", "{case:#}");
@@ -75,7 +78,7 @@ fn a_call_to_a_server_that_the_script_ended_says_so() {
 
 #[test]
 fn stopping_twice_and_starting_what_runs_are_mistakes_of_the_script() {
-    let (_place, results) = run(
+    let (_place, results) = play(
         "launch: [direct]",
         "scripts:\n  twice: { ops: [{ server: stop }, { server: stop }] }\n  runs: { ops: [{ server: start }] }\n",
     );
@@ -86,7 +89,7 @@ fn stopping_twice_and_starting_what_runs_are_mistakes_of_the_script() {
 
 #[test]
 fn two_keys_on_one_folder_share_values_and_each_is_held_to_what_it_asked() {
-    let (_place, results) = run(
+    let (_place, results) = play(
         "launch: [direct, plugin], tls: [mutual], key: [p256]",
         r#"scripts:
   two:
@@ -114,9 +117,9 @@ fn two_keys_on_one_folder_share_values_and_each_is_held_to_what_it_asked() {
 
 #[test]
 fn branches_all_run_and_the_failing_one_is_named() {
-    let (_place, results) = run(
+    let (_place, results) = play(
         "launch: [direct]",
-        r#"scripts:
+        r"scripts:
   fails:
     ops:
       - parallel:
@@ -125,7 +128,7 @@ fn branches_all_run_and_the_failing_one_is_named() {
               expect: { value: other }
           - - put: { key: b, value: b }
             - repeat: { times: 40, ops: [{ get: { key: b }, expect: { value: b } }] }
-"#,
+",
     );
     let cases = cases(&results);
     let seen = last(&cases[0]);
@@ -153,7 +156,7 @@ fn a_timeout_names_what_the_branches_wait_for() {
 
 #[test]
 fn work_folders_are_of_the_case_and_big_values_stay_out_of_records() {
-    let (place, results) = run(
+    let (place, results) = play(
         "launch: [direct]",
         r#"scripts:
   one:

@@ -29,8 +29,14 @@ struct Up {
 impl Up {
     async fn start(server: &BuiltinServer, transport: Transport, tls: TlsSpec) -> Result<Self, PeerError> {
         let folder = tempfile::tempdir().unwrap();
-        let request =
-            ServeRequest { service: KV_SERVICE.into(), transport, tls, folder: folder.path().into(), within: WITHIN };
+        let request = ServeRequest {
+            service: KV_SERVICE.into(),
+            transport,
+            tls,
+            folder: folder.path().into(),
+            storage: folder.path().into(),
+            within: WITHIN,
+        };
         Ok(Self { served: server.serve(request).await?, _folder: folder })
     }
 
@@ -313,6 +319,7 @@ async fn what_cannot_be_served_is_refused_with_words() {
         transport: Transport::Tcp,
         tls: TlsSpec::none(),
         folder: folder.path().into(),
+        storage: folder.path().into(),
         within: WITHIN,
     };
     let error = BuiltinServer::new().serve(request).await.err().unwrap();

@@ -5,12 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::lane::StartFailure;
+use super::ground::Now;
+use super::lane::{LAST_WORD, StartFailure};
 use crate::dynamic::{self, expect};
 use crate::outcome::diagnose::Diagnosis;
 use crate::outcome::evidence::Reported;
 use crate::outcome::{GrpcStatus, Phase};
-use crate::peer::{CallResult, PeerError};
+use crate::peer::{CallResult, Connection, PeerError};
+
+/// Failing branches that are named one by one.
+const BRANCHES_NAMED: usize = 4;
 
 /// Why a script stopped before its end.
 pub(super) enum Stop {
@@ -163,4 +167,69 @@ pub(super) fn document(outcome: &Outcome) -> Value {
     put("stdout", outcome.stdout.clone());
     put("stderr", outcome.stderr.clone());
     Value::Object(map)
+}
+
+pub(super) fn connection(now: &Now) -> Option<&dyn Connection> {
+    now.lane.as_ref().and_then(|lane| lane.connection())
+}
+
+/// What a host says of a plugin that it has ended, in the words of gRPC: there is nobody to ask.
+pub(super) fn unreachable(now: &Now) -> PeerError {
+    let text = match &now.down {
+        Some(by) => format!("the client has no connection: `{by}` had it end its plugin"),
+        None => "the client's connection was ended while the call was under way".to_owned(),
+    };
+    let status = GrpcStatus { code: "UNAVAILABLE".into(), text: text.clone() };
+    PeerError {
+        reported: Reported { phase: Some(Phase::Rpc), error: text, native: None, status: Some(status), cause: None },
+        refused: false,
+        harness: false,
+        timed_out: false,
+    }
+}
+
+/// Waits for an op, but no longer than [`LAST_WORD`] after its failure is certain, and not beyond
+/// the end of its connection. While a server is down by the script's own doing nothing that its
+/// connections suffer is news.
+pub(super) async fn watched(now: &Now, op: impl Future<Output = Result<Outcome, Stop>>) -> Result<Outcome, Stop> {
+    // A program says once, at its end, what came of it: nothing before that is its word.
+    let is_program = connection(now).is_some_and(|connection| connection.actor().is_some());
+    let watches = now.down.is_none() && !is_program;
+    let Some(lane) = now.lane.as_ref().filter(|lane| watches && !lane.senses.is_blind()) else {
+        return op.await;
+    };
+    let mut op = std::pin::pin!(op);
+    tokio::select! {
+        biased;
+        result = &mut op => result,
+        () = lane.leaving() => Ok(failed(unreachable(now))),
+        diagnosis = lane.senses.certain() => match tokio::time::timeout(LAST_WORD, op).await {
+            Ok(result) => result,
+            Err(_) => Err(Stop::Certain(Box::new(diagnosis))),
+        },
+    }
+}
+
+/// Why a parallel step stops the script: what its first failing branch says; failed checks of all.
+pub(super) fn first_of(stops: Vec<Stop>) -> Result<(), Stop> {
+    let mut checks = Vec::new();
+    let mut other = None;
+    for stop in stops {
+        match stop {
+            Stop::Check(text) => checks.push(text),
+            stop => drop(other.get_or_insert(stop)),
+        }
+    }
+    if let Some(stop) = other {
+        return Err(stop);
+    }
+    if checks.is_empty() {
+        return Ok(());
+    }
+    let more = checks.len().saturating_sub(BRANCHES_NAMED);
+    checks.truncate(BRANCHES_NAMED);
+    if more > 0 {
+        checks.push(format!("and {more} more branches"));
+    }
+    Err(Stop::Check(checks.join("; ")))
 }

@@ -490,7 +490,9 @@ fn facts_of(
     };
     let mut facts = effective(&spot.job(job).request, evidence, &ends, passed, &report_only);
     if let Some(name) = &spot.name {
-        facts.iter_mut().for_each(|reading| reading.fact = format!("{name}.{}", reading.fact));
+        for reading in &mut facts {
+            reading.fact = format!("{name}.{}", reading.fact);
+        }
     }
     facts
 }

@@ -10,21 +10,19 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 
 use super::acts;
-use super::answer::{Outcome, Stop, decode, document, encode, failed, received, within};
+use super::answer::{
+    Outcome, Stop, connection, decode, document, encode, failed, first_of, received, unreachable, watched, within,
+};
 use super::ground::{Ground, Now, Spot};
-use super::lane::{LAST_WORD, Lane};
 use super::transcript::{Transcript, bounded};
 use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
-use crate::outcome::evidence::{RanOut, Reported};
-use crate::outcome::{GrpcStatus, Phase};
-use crate::peer::{CallRequest, Connection, PeerError, Stream};
+use crate::outcome::Phase;
+use crate::outcome::evidence::RanOut;
+use crate::peer::{CallRequest, Stream};
 use crate::scenario::model::{Branches, CallDef, Expect, Op, Script, Service, Step};
 use crate::scenario::template::Renderer;
-
-/// Failing branches that are named one by one.
-const BRANCHES_NAMED: usize = 4;
 
 /// Everything that a script's run needs and does not own.
 pub(super) struct Scene<'a> {
@@ -71,7 +69,7 @@ struct OpenStream {
     spot: Arc<Spot>,
 }
 
-impl<'a> Runner<'a> {
+impl Runner<'_> {
     fn steps<'s>(&'s mut self, steps: &'s [Step], transcript: &'s mut Transcript) -> BoxFuture<'s, Result<(), Stop>> {
         Box::pin(async move {
             for step in steps {
@@ -416,7 +414,7 @@ impl<'a> Runner<'a> {
                     None => self.scene.script.name.clone(),
                 };
                 record.sent = Some(Value::String(name.clone()));
-                match connection(now).and_then(Connection::actor) {
+                match connection(now).and_then(|connection| connection.actor()) {
                     Some(actor) => acts::test(now, actor, name, within.unwrap_or(op_timeout)).await,
                     None => Err(Stop::Script("this client brings no tests of its own".into())),
                 }
@@ -505,72 +503,6 @@ impl<'a> Runner<'a> {
             deadline: call.deadline.unwrap_or(self.scene.op_timeout),
         })
     }
-}
-
-fn connection(now: &Now) -> Option<&dyn Connection> {
-    now.lane.as_ref().and_then(|lane| lane.connection())
-}
-
-/// What a host says of a plugin that it has ended, in the words of gRPC: there is nobody to ask.
-fn unreachable(now: &Now) -> PeerError {
-    let text = match &now.down {
-        Some(by) => format!("the client has no connection: `{by}` had it end its plugin"),
-        None => "the client's connection was ended while the call was under way".to_owned(),
-    };
-    let status = GrpcStatus { code: "UNAVAILABLE".into(), text: text.clone() };
-    PeerError {
-        reported: Reported { phase: Some(Phase::Rpc), error: text, native: None, status: Some(status), cause: None },
-        refused: false,
-        harness: false,
-        timed_out: false,
-    }
-}
-
-/// Waits for an op, but no longer than [`LAST_WORD`] after its failure is certain, and not beyond
-/// the end of its connection. While a server is down by the script's own doing nothing that its
-/// connections suffer is news.
-async fn watched(now: &Now, op: impl Future<Output = Result<Outcome, Stop>>) -> Result<Outcome, Stop> {
-    // A program says once, at its end, what came of it: nothing before that is its word.
-    let is_program = connection(now).is_some_and(|connection| connection.actor().is_some());
-    let may_tell = |lane: &&Arc<Lane>| now.down.is_none() && !is_program && !lane.senses.is_blind();
-    let Some(lane) = now.lane.as_ref().filter(may_tell) else {
-        return op.await;
-    };
-    let mut op = std::pin::pin!(op);
-    tokio::select! {
-        biased;
-        result = &mut op => result,
-        () = lane.leaving() => Ok(failed(unreachable(now))),
-        diagnosis = lane.senses.certain() => match tokio::time::timeout(LAST_WORD, op).await {
-            Ok(result) => result,
-            Err(_) => Err(Stop::Certain(Box::new(diagnosis))),
-        },
-    }
-}
-
-/// Why a parallel step stops the script: what its first failing branch says; failed checks of all.
-fn first_of(stops: Vec<Stop>) -> Result<(), Stop> {
-    let mut checks = Vec::new();
-    let mut other = None;
-    for stop in stops {
-        match stop {
-            Stop::Check(text) => checks.push(text),
-            stop => drop(other.get_or_insert(stop)),
-        }
-    }
-    if let Some(stop) = other {
-        return Err(stop);
-    }
-    if checks.is_empty() {
-        return Ok(());
-    }
-    let more = checks.len().saturating_sub(BRANCHES_NAMED);
-    checks.truncate(BRANCHES_NAMED);
-    let mut text = checks.join("; ");
-    if more > 0 {
-        text.push_str(&format!("; and {more} more branches"));
-    }
-    Err(Stop::Check(text))
 }
 
 fn record(op: String, started: Instant) -> OpRecord {

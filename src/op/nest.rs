@@ -77,7 +77,7 @@ fn parallel(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
         return Some(ParsedOp { inner: vec![noted], ..ParsedOp::of(op) });
     }
     let lists = reader.sink.list(node, "`parallel`")?;
-    if i64::try_from(lists.len()).is_ok_and(|n| n < 1 || n > MAX_BRANCHES) {
+    if i64::try_from(lists.len()).is_ok_and(|n| !(1..=MAX_BRANCHES).contains(&n)) {
         let message = format!("`parallel` has {} branches, and it can have 1 to {MAX_BRANCHES}", lists.len());
         reader.sink.error("out-of-range", node.span, message, "these branches", "");
     }

@@ -170,9 +170,24 @@ impl Draft {
     pub fn script(&mut self, name: &str, op: Op, when: Option<&str>) -> &mut Self {
         let span = self.line(&format!("script {name}"));
         let when = when.map(|when| self.expr(when));
-        let step =
-            Step { id: "step".into(), op, expect: Expect::default(), capture: IndexMap::new(), checks: vec![], span };
-        let script = Script { name: name.into(), span, description: None, when, steps: vec![step], isolation: None };
+        let step = Step {
+            id: "step".into(),
+            op,
+            expect: Expect::default(),
+            capture: IndexMap::new(),
+            checks: vec![],
+            on: None,
+            span,
+        };
+        let script = Script {
+            name: name.into(),
+            span,
+            description: None,
+            when,
+            steps: vec![step],
+            isolation: None,
+            uses_work: false,
+        };
         self.scenario.scripts.insert(name.into(), Arc::new(script));
         for block in &mut self.scenario.blocks {
             block.scripts.push(name.into());

@@ -49,7 +49,12 @@ fn all_of_them_are_read() {
 fn steps_inside_of_steps() {
     bad("      - repeat: { times: 0, ops: [{ get: { key: a } }] }\n", "out-of-range", "0", "-");
     bad("      - repeat: { times: 3, ops: [] }\n", "empty", "[]", "-");
-    bad("      - repeat: { ops: [{ get: { key: a } }] }\n", "missing-key", "repeat", "`times: 10`");
+    bad(
+        "      - repeat: { ops: [{ get: { key: a } }] }\n",
+        "missing-key",
+        "{ ops: [{ get: { key: a } }] }",
+        "`times: 10`",
+    );
     bad("      - repeat: { times: 3, ops: [{ gte: { key: a } }] }\n", "unknown-op", "gte", "did you mean `get`?");
     bad("      - parallel: []\n", "out-of-range", "[]", "-");
     bad("      - parallel: { times: 257, ops: [{ get: { key: a } }] }\n", "out-of-range", "257", "-");
@@ -78,13 +83,18 @@ fn names_have_their_places() {
         "did you mean `other`?",
     );
     bad("      - connect: { as: other }\n      - connect: { as: other }\n", "duplicate-name", "other", "its own name");
-    bad("      - { sleep: { for: 1ms, reason: x }, on: other }\n", "misplaced-key", "on", "take `on` away");
+    bad(
+        "      - connect: { as: other }\n      - { sleep: { for: 1ms, reason: x }, on: other }\n",
+        "misplaced-key",
+        "on",
+        "take `on` away",
+    );
 }
 
 #[test]
 fn servers_and_connections() {
     bad("      - server: restrat\n", "unknown-value", "restrat", "did you mean `restart`?");
-    bad("      - connect: {}\n", "missing-key", "connect", "`as: other`");
+    bad("      - connect: {}\n", "missing-key", "{}", "`as: other`");
     bad("      - connect: { as: o, with: { kee: p256 } }\n", "unknown-axis", "kee", "did you mean `key`?");
     bad("      - connect: { as: o, with: { launch: plugin } }\n", "unknown-axis", "launch", "same two peers");
     bad("      - connect: { as: o, with: { key: p255 } }\n", "unknown-value", "p255", "did you mean `p256`?");
@@ -92,7 +102,7 @@ fn servers_and_connections() {
 
 #[test]
 fn a_sleep_says_why() {
-    bad("      - sleep: { for: 50ms }\n", "missing-key", "sleep", "nothing else to wait for");
+    bad("      - sleep: { for: 50ms }\n", "missing-key", "{ for: 50ms }", "nothing else to wait for");
     bad("      - sleep: { for: 50ms, reason: \" \" }\n", "empty", "\" \"", "nothing else to wait for");
     bad("      - sleep: { for: 2m, reason: because }\n", "out-of-range", "2m", "wait for what happens");
     bad("      - sleep: { for: 50, reason: because }\n", "bad-duration", "50", "did you mean `50s`");
