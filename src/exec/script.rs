@@ -226,14 +226,13 @@ impl Runner<'_> {
     fn waited_for(&self, op: &Op) -> (&'static str, Duration) {
         let default = self.scene.op_timeout;
         match op {
-            Op::Named { .. } => ("reply", default),
             Op::Call(call) | Op::Open { call, .. } => ("reply", call.deadline.unwrap_or(default)),
             Op::Send { .. } | Op::HalfClose { .. } | Op::Cancel { .. } => ("transport", default),
             Op::Receive { within, .. } => ("message", within.unwrap_or(default)),
             Op::End { within, .. } => ("end-of-stream", within.unwrap_or(default)),
             Op::Stdio { within } => ("stdio", within.unwrap_or(default)),
             Op::Test { within, .. } => ("test", within.unwrap_or(default)),
-            _ => ("step", default),
+            _ => ("reply", default),
         }
     }
 
