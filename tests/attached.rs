@@ -164,3 +164,31 @@ scripts:
     assert!(cause("tls=anonymous").starts_with("tls.rejected.client-cert.by-server"), "{ran}");
     ran.exits(1);
 }
+
+#[test]
+fn a_server_is_attached_from_the_command_line_instead_of_being_started() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &[]);
+    place.write(
+        "late.yaml",
+        "soupscen: 1
+name: late
+peers:
+  rust: { builtin: {} }
+  mine:
+    build: { run: [no-such-builder], tools: { no-such-builder: { install: nowhere } } }
+    server: { exec: { run: [no-such-server] }, provides: [kv, tls.none] }
+matrix:
+  axes: { client: [rust], server: [mine], tls: [none] }
+scripts:
+  put: { ops: [ { put: { key: a, value: b } } ] }
+",
+    );
+    let (ran, results) = place.results("late.yaml", &["--attach", &format!("mine={}", serving.address)]);
+    assert_eq!(text(&results.case(&["put"])["verdict"]), "passed", "{ran}");
+    ran.exits(0);
+    let run = |attach: &str| place.run(["run", "late.yaml", "--attach", attach]).exits(2);
+    run("mien=127.0.0.1:1").says("no scenario has a server `mien`").says("did you mean `mine`?");
+    run("mine=somewhere").says("`somewhere` is no address");
+    run("mine").says("write PEER=ADDRESS");
+}

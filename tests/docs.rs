@@ -239,8 +239,8 @@ fn properties(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
 #[test]
 fn every_key_of_the_language_is_explained() {
     for (schema, page) in [
-        ("schemas/scenario.schema.json", &["docs/scenario-language.md", "docs/peers.md"][..]),
-        ("schemas/peer.schema.json", &["docs/peers.md"][..]),
+        ("schemas/scenario.schema.json", &["docs/scenario-language.md", "docs/peers.md", "docs/exec-peers.md"][..]),
+        ("schemas/peer.schema.json", &["docs/peers.md", "docs/exec-peers.md"][..]),
     ] {
         let mut names = BTreeSet::new();
         properties(&serde_json::from_str(&read(schema)).expect("a schema"), &mut names);

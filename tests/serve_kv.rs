@@ -204,7 +204,7 @@ impl Launch {
             folder: self.folder.path().into(),
             within: self.within,
             grace: WITHIN,
-            account: soupscen::peer::Account::default(),
+            last_word: soupscen::peer::LastWord::default(),
         };
         client.launch(request).await
     }
@@ -371,7 +371,7 @@ async fn a_host_without_cookie_or_version_is_told_why() {
         folder: launch.folder.path().into(),
         within: WITHIN,
         grace: WITHIN,
-        account: soupscen::peer::Account::default(),
+        last_word: soupscen::peer::LastWord::default(),
     };
     let error = BuiltinClient::default().launch(missing).await.err().unwrap();
     assert!(error.harness, "{error:?}");

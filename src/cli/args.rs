@@ -137,6 +137,10 @@ pub(super) struct RunArgs {
     /// A rule that matches no case is an error, also in an included file.
     #[arg(long)]
     pub(super) strict_rules: bool,
+    /// Dial this server instead of starting it, where it is launched directly; may be given more
+    /// than once.
+    #[arg(long, value_name = "PEER=ADDRESS")]
+    pub(super) attach: Vec<super::attach::Attach>,
     /// Build peers again, even if their cache is good.
     #[arg(long)]
     pub(super) rebuild: bool,

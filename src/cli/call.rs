@@ -148,7 +148,7 @@ pub async fn main_async(args: CallArgs) -> ExitCode {
             folder: folder.path().to_owned(),
             within: args.start,
             grace: GRACE,
-            account: crate::peer::Account::default(),
+            last_word: crate::peer::LastWord::default(),
         };
         client.launch(request).await
     };

@@ -2,6 +2,7 @@
 //! nobody. `args` knows clap and nothing of the work; each command is one file.
 
 mod args;
+mod attach;
 mod certificates;
 mod check;
 mod driver;

@@ -136,6 +136,7 @@ fn roles(peer: &Peer) -> Vec<(&'static str, Vec<&'static str>, &[Capability])> {
         let way = match client.way {
             ClientWay::Builtin => "builtin",
             ClientWay::Driver(_) => "driver",
+            ClientWay::Exec(_) => "exec",
         };
         roles.push(("client", vec![way], client.provides.as_slice()));
     }
@@ -147,6 +148,7 @@ fn roles(peer: &Peer) -> Vec<(&'static str, Vec<&'static str>, &[Capability])> {
         let direct = server.direct.as_ref().map(|way| match way {
             DirectWay::Builtin => "builtin",
             DirectWay::Driver(_) => "driver",
+            DirectWay::Exec(_) => "exec",
             DirectWay::Attach(_) => "attached",
         });
         roles.push(("server", plugin.into_iter().chain(direct).collect(), server.provides.as_slice()));

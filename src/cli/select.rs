@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::{PlanArgs, SelectArgs};
+use super::attach::{self, Attach};
 use super::exit;
 use super::printer::Printer;
 use crate::diag::{Severity, SourceMap};
@@ -15,13 +16,27 @@ use crate::scenario;
 use crate::scenario::disk::DiskFiles;
 
 /// Reads and plans every file; `None` when one of them cannot be used, all problems being printed.
-pub(super) fn load(files: &[PathBuf], strict_rules: bool, printer: &Printer) -> Option<Vec<Arc<Plan>>> {
-    let plans: Vec<_> = files.iter().filter_map(|file| load_one(file, strict_rules, printer)).collect();
-    (plans.len() == files.len()).then_some(plans)
+pub(super) fn load(
+    files: &[PathBuf],
+    strict_rules: bool,
+    attached: &[Attach],
+    printer: &Printer,
+) -> Option<Vec<Arc<Plan>>> {
+    let plans: Vec<_> = files.iter().filter_map(|file| load_one(file, strict_rules, attached, printer)).collect();
+    if plans.len() != files.len() {
+        return None;
+    }
+    match attach::unknown(attached, plans.iter().map(|plan| plan.scenario().as_ref())) {
+        Some(problem) => {
+            printer.error(&problem);
+            None
+        }
+        None => Some(plans),
+    }
 }
 
-fn load_one(file: &Path, strict_rules: bool, printer: &Printer) -> Option<Arc<Plan>> {
-    let (scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
+fn load_one(file: &Path, strict_rules: bool, attached: &[Attach], printer: &Printer) -> Option<Arc<Plan>> {
+    let (mut scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
         Ok(loaded) => loaded,
         Err((sources, diagnostics)) => {
             printer.diagnostics(&sources, &diagnostics);
@@ -30,6 +45,7 @@ fn load_one(file: &Path, strict_rules: bool, printer: &Printer) -> Option<Arc<Pl
     };
     let sources = Arc::clone(&scenario.sources);
     printer.diagnostics(&sources, &diagnostics);
+    attach::apply(attached, &mut scenario);
     let planned = Plan::new(Arc::new(scenario), strict_rules);
     let (plan, diagnostics) = match planned {
         Ok((plan, diagnostics)) => (Some(plan), diagnostics),
@@ -94,7 +110,7 @@ pub(super) fn described(args: &SelectArgs) -> Vec<String> {
 
 /// `soupscen plan`.
 pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
-    let Some(plans) = load(&args.files, args.strict_rules, printer) else {
+    let Some(plans) = load(&args.files, args.strict_rules, &[], printer) else {
         return ExitCode::from(exit::INVALID);
     };
     let mut found = false;

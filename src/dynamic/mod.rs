@@ -210,6 +210,30 @@ impl Method {
         decode_as(&self.descriptor.output(), bytes)
     }
 
+    /// An encoded request in protobuf's own JSON, as tools of others take it.
+    ///
+    /// # Errors
+    /// When the bytes are no such message.
+    pub fn request_to_json(&self, bytes: &[u8]) -> Result<String, DynamicError> {
+        let message = self.descriptor.input();
+        let fail =
+            |why: String| DynamicError::Decode { message: message.full_name().to_owned(), length: bytes.len(), why };
+        let decoded = DynamicMessage::decode(message.clone(), bytes).map_err(|e| fail(e.to_string()))?;
+        serde_json::to_string(&decoded).map_err(|e| fail(e.to_string()))
+    }
+
+    /// Encodes a response that a tool of others gave in protobuf's own JSON.
+    ///
+    /// # Errors
+    /// When it is no such message.
+    pub fn response_from_json(&self, value: &Value) -> Result<Bytes, DynamicError> {
+        let message = self.descriptor.output();
+        let text = value.to_string();
+        DynamicMessage::deserialize(message.clone(), value.clone()).map(|m| m.encode_to_vec().into()).map_err(|e| {
+            DynamicError::Decode { message: message.full_name().to_owned(), length: text.len(), why: e.to_string() }
+        })
+    }
+
     /// Checks the field names of a request template without its values: problems by dotted path.
     #[must_use]
     pub fn check_names(&self, template: &Value) -> Vec<DynamicError> {

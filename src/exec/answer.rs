@@ -222,7 +222,10 @@ pub(super) fn unreachable(now: &Now) -> PeerError {
 /// the end of its connection. While a server is down by the script's own doing nothing that its
 /// connections suffer is news.
 pub(super) async fn watched(now: &Now, op: impl Future<Output = Result<Outcome, Stop>>) -> Result<Outcome, Stop> {
-    let Some(lane) = now.lane.as_ref().filter(|lane| now.down.is_none() && !lane.senses.is_blind()) else {
+    // A program says once, at its end, what came of it: nothing before that is its word.
+    let is_program = connection(now).is_some_and(|connection| connection.actor().is_some());
+    let watches = now.down.is_none() && !is_program;
+    let Some(lane) = now.lane.as_ref().filter(|lane| watches && !lane.senses.is_blind()) else {
         return op.await;
     };
     let mut op = std::pin::pin!(op);

@@ -121,12 +121,13 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         let end = End::NoLane(Box::new(run.no_driver(job, error)), false);
         return (conclude(run, job, &end, Transcript::default(), None, Duration::ZERO), false);
     }
+    let mut turn = run.peers.turn(&job.server, launch).await;
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();
     let mut ground = None;
     let outcome = {
-        let work = work(run, job, specs, fresh, &mut transcript, &mut ground);
+        let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut ground);
         tokio::time::timeout(budget, work).await
     };
     let end = outcome.unwrap_or_else(|_| {
@@ -172,13 +173,17 @@ async fn work<'a>(
     job: &'a Job,
     specs: SideSpecs,
     fresh: bool,
+    turn: Option<&mut Option<LaneKey>>,
     transcript: &mut Transcript,
     slot: &mut Option<Ground<'a>>,
 ) -> End {
     let ground = if job.script.needs_own_instance() {
+        if let Some(last) = turn.and_then(Option::take) {
+            run.servers.forget(&last);
+        }
         Ground::own(run, job, specs).await.map_err(|failure| (failure, false))
     } else {
-        lease(run, job, specs, fresh).await.map(|lease| Ground::borrowed(run, job, lease))
+        lease(run, job, specs, fresh, turn).await.map(|lease| Ground::borrowed(run, job, lease))
     };
     let ground = match ground {
         Ok(ground) => &*slot.insert(ground),
@@ -270,15 +275,18 @@ async fn lease(
     job: &Job,
     specs: SideSpecs,
     fresh: bool,
+    turn: Option<&mut Option<LaneKey>>,
 ) -> Result<LaneLease, (Box<StartFailure>, bool)> {
     let launch = job.request.launch.unwrap_or(Launch::Direct);
     let alone = fresh || job.isolation == Isolation::Case;
-    let own_lane = alone || job.isolation == Isolation::Connection;
+    let own_lane =
+        alone || job.isolation == Isolation::Connection || run.peers.needs_own_lane(&job.client, &job.server);
     let timeouts = run.plan.scenario().timeouts;
     let request = |folder: PathBuf| {
         let plugin = launch == Launch::Plugin;
         let storage = if plugin { folder.join("storage") } else { folder.clone() };
         LaneRequest {
+            job,
             client: &job.client,
             server: &job.server,
             service: &job.service,
@@ -306,6 +314,12 @@ async fn lease(
                 let mut server_key = run.server_key(job);
                 if alone {
                     server_key = run.unique(&server_key);
+                }
+                if let Some(turn) = turn
+                    && let Some(last) = turn.replace(server_key.clone()).filter(|last| *last != server_key)
+                {
+                    // It may be up no longer, and is not wanted by anybody who runs now.
+                    run.servers.forget(&last);
                 }
                 let server = run
                     .servers
@@ -448,8 +462,13 @@ fn conclude(
         (End::NoLane(failure, _), _) => (failure.commands.clone(), failure.output.clone()),
         (_, Some(lane)) if telling => {
             let mut output = run.peers.outputs(&job.client, &job.server);
-            output.extend(lane.stdio_output(&job.server, ground.and_then(Ground::lease).is_some_and(Lease::is_shared)));
-            (lane.commands.clone(), output)
+            let shared = ground.and_then(Ground::lease).is_some_and(Lease::is_shared);
+            output.extend(lane.stdio_output(&job.server, shared));
+            let (commands, printed) = lane.accounts(&job.client, &job.server, shared);
+            output.extend(printed);
+            // What was run in fact stands for how it was declared.
+            let declared = lane.commands.iter().filter(|c| commands.iter().all(|run| run.role != c.role)).cloned();
+            (declared.chain(commands.clone()).collect(), output)
         }
         _ => (Vec::new(), Vec::new()),
     };

@@ -267,6 +267,7 @@ impl<'a> Ground<'a> {
         let plugin = job.request.launch == Some(Launch::Plugin);
         let storage: &Path = &self.storage;
         LaneRequest {
+            job,
             client: &job.client,
             server: &job.server,
             service: &job.service,

@@ -17,11 +17,13 @@ use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
 use crate::peer::driver::Driver;
-use crate::peer::{Account, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest, Served, Target};
+use crate::peer::{ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
 use crate::wire::{Endpoint, Relay};
 
+use super::case::Job;
 use super::context::RunContext;
+use super::outside;
 use super::senses::Senses;
 use super::tls::SideSpecs;
 
@@ -84,6 +86,27 @@ impl Lane {
             .collect()
     }
 
+    /// What was run of peers that are only programs, and what they printed.
+    pub(super) fn accounts(&self, client: &str, server: &str, shared: bool) -> (Vec<PeerCommand>, Vec<PeerOutput>) {
+        let of_client = self.connection().map(Connection::account);
+        let of_server = self.senses.server_account();
+        let mut commands = Vec::new();
+        let mut output = Vec::new();
+        for (role, account, shared) in
+            [(format!("client {client}"), of_client, false), (format!("server {server}"), of_server, shared)]
+        {
+            let Some(account) = account else { continue };
+            commands.extend(account.commands.into_iter().map(|command| PeerCommand { role: role.clone(), command }));
+            output.extend(account.output.into_iter().map(|(stream, text)| PeerOutput {
+                role: role.clone(),
+                stream: stream.into(),
+                text,
+                shared,
+            }));
+        }
+        (commands, output)
+    }
+
     pub(super) fn connection(&self) -> Option<&dyn Connection> {
         self.connection.as_deref()
     }
@@ -117,6 +140,7 @@ pub(super) struct StartFailure {
 
 /// What a lane is made for.
 pub(super) struct LaneRequest<'a> {
+    pub(super) job: &'a Job,
     pub(super) client: &'a str,
     pub(super) server: &'a str,
     pub(super) service: &'a str,
@@ -190,7 +214,9 @@ pub(super) async fn serve(
         if let Some(target) = run.peers.attached(request.server) {
             return Ok((None, target?));
         }
-        let server = if alone {
+        let server = if let Some(server) = outside::server(run, request) {
+            server
+        } else if alone {
             let (server, driver) = run.peers.own_server(request.server)?;
             process = driver;
             server
@@ -270,9 +296,12 @@ pub(super) async fn connect(
             }
         }
     }
-    let client = match run.peers.client(request.client) {
-        Ok(client) => client,
-        Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
+    let client = match outside::client(run, &request) {
+        Some(client) => client.map_err(|e| run.start_failure(&e))?,
+        None => match run.peers.client(request.client) {
+            Ok(client) => client,
+            Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
+        },
     };
     let dial = client.connect(ConnectRequest { target, tls: request.tls.client.clone(), within: request.start });
     match settle(&senses, dial, std::future::pending()).await {
@@ -333,7 +362,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     argv.extend(plugin.argv);
     let mut env = plugin.env;
     env.extend(shim_env);
-    let account = Account::default();
+    let last_word = LastWord::default();
     let result = match run.peers.client(request.client) {
         Err(error) => Err((None, Some(error))),
         Ok(client) => {
@@ -346,7 +375,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
                 folder: request.folder.clone(),
                 within: request.start + LATE_WATCH + HOST_SLACK,
                 grace: request.grace,
-                account: account.clone(),
+                last_word: last_word.clone(),
             });
             settle(&senses, launch, patience(&senses, request.start)).await
         }
@@ -388,10 +417,10 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             drop(watcher);
             let (phase, waiting_for) = waiting(&senses);
             let ran_out = ran_out(error.as_ref(), phase, waiting_for, request.start);
-            let told = error.as_ref().map(|e| e.reported.clone()).or_else(|| account.last());
+            let told = error.as_ref().map(|e| e.reported.clone()).or_else(|| last_word.last());
             let evidence = senses.evidence(told, ran_out);
             // A host that was cut off while it retried has said something since it became certain.
-            let certain = certain.map(|early| match account.last() {
+            let certain = certain.map(|early| match last_word.last() {
                 Some(_) if error.is_none() => Box::new(diagnose::diagnose(&evidence)),
                 _ => early,
             });

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::lane::LaneRequest;
+use super::outside::{self, Outside};
 use super::programs::{ServerProgram, start_driver};
 use crate::axis::values::Launch;
 use crate::event::{PeerCommand, PeerOutput, RunEvent};
@@ -19,6 +20,7 @@ use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
 use crate::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
 use crate::peer::driver::Driver;
+use crate::peer::exec::quote;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
 use crate::process::{Program, Spawner};
@@ -79,6 +81,7 @@ pub(super) struct Peers {
     builtin_server: Arc<BuiltinServer>,
     require: bool,
     log_level: Option<String>,
+    pub(super) outside: Outside,
 }
 
 /// What the registry is made from.
@@ -109,6 +112,7 @@ impl Peers {
             builtin_server,
             require,
             log_level,
+            outside: Outside::default(),
         }
     }
 
@@ -265,6 +269,9 @@ impl Peers {
         if let Some(ClientWay::Driver(command)) = peer.client.as_ref().map(|role| &role.way) {
             self.driver(peer, Side::Client, command).warm().await?;
         }
+        if let Some(exec) = self.exec_client(client) {
+            self.prove(exec, client).await?;
+        }
         let peer = self.peer(server)?;
         if let (Launch::Direct, Some(DirectWay::Driver(command))) =
             (launch, peer.server.as_ref().and_then(|role| role.direct.as_ref()))
@@ -281,6 +288,7 @@ impl Peers {
             Some(role) => Ok(match &role.way {
                 ClientWay::Builtin => Arc::clone(&self.builtin_client) as Arc<dyn Client>,
                 ClientWay::Driver(command) => Arc::new(self.driver(peer, Side::Client, command)),
+                ClientWay::Exec(_) => return Err(cannot(&format!("peer `{name}` is a program, it hosts nothing"))),
             }),
             None => Err(cannot(&format!("peer `{name}` has no client role"))),
         }
@@ -292,6 +300,7 @@ impl Peers {
         match peer.server.as_ref().and_then(|role| role.direct.as_ref()) {
             Some(DirectWay::Builtin) => Ok(Arc::clone(&self.builtin_server) as Arc<dyn Server>),
             Some(DirectWay::Driver(command)) => Ok(Arc::new(self.driver(peer, Side::Server, command))),
+            Some(DirectWay::Exec(_)) => Err(cannot(&format!("peer `{name}` is started by what its case asks"))),
             Some(DirectWay::Attach(_)) => Err(cannot(&format!("peer `{name}` runs already, it is not started"))),
             None => Err(cannot(&format!("peer `{name}` has no server that can be started directly"))),
         }
@@ -361,11 +370,13 @@ impl Peers {
                 Side::Client => match &peer.client.as_ref()?.way {
                     ClientWay::Driver(command) => command,
                     ClientWay::Builtin => return None,
+                    ClientWay::Exec(_) => return Some("a run of its program for each op".to_owned()),
                 },
                 Side::Server => match peer.server.as_ref()?.direct.as_ref()? {
                     DirectWay::Driver(command) => command,
                     DirectWay::Attach(address) => return Some(format!("running already at {address}")),
                     DirectWay::Builtin => return None,
+                    DirectWay::Exec(server) => return Some(outside::shown(server)),
                 },
             };
             let output = output_of(&self.states, name);
@@ -413,7 +424,21 @@ impl Peers {
         futures::future::join_all(drivers.iter().map(Driver::end)).await;
     }
 
-    fn peer(&self, name: &str) -> Result<&Peer, PeerError> {
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
+    /// The folder that a peer was built into, and its own.
+    pub(super) fn folders(&self, name: &str) -> (Option<PathBuf>, PathBuf) {
+        let folder = self.peer(name).map(own_folder).unwrap_or_default();
+        (output_of(&self.states, name), folder)
+    }
+
+    pub(super) fn vars(&self) -> Map<String, Value> {
+        self.plan.scenario().vars.clone()
+    }
+
+    pub(super) fn peer(&self, name: &str) -> Result<&Peer, PeerError> {
         self.plan.scenario().peers.get(name).ok_or_else(|| cannot(&format!("no peer `{name}`")))
     }
 }
@@ -463,7 +488,7 @@ type CommandLine = (Vec<String>, Vec<(String, String)>);
 pub fn driver_program(peer: &Peer, output: Option<PathBuf>) -> Option<Result<Program, String>> {
     let client = peer.client.as_ref().and_then(|role| match &role.way {
         ClientWay::Driver(command) => Some(command),
-        ClientWay::Builtin => None,
+        _ => None,
     });
     let server = peer.server.as_ref().and_then(|role| match &role.direct {
         Some(DirectWay::Driver(command)) => Some(command),
@@ -483,8 +508,7 @@ fn render(
 ) -> Result<CommandLine, String> {
     let mut context = context.clone();
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
-    // Commands run in the peer's folder, so that a relative path to it would miss.
-    let folder = std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone());
+    let folder = own_folder(peer);
     context.insert("folder".into(), folder.to_string_lossy().into_owned().into());
     let renderer = Renderer::new(&context);
     let text =
@@ -504,6 +528,11 @@ fn render(
         }
     }
     Ok((argv, env))
+}
+
+/// A peer's folder. Commands run there, so that a relative path to it would miss.
+fn own_folder(peer: &Peer) -> PathBuf {
+    std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone())
 }
 
 /// This program as a plugin server.
@@ -531,16 +560,6 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
     }
     argv.extend(args);
     Ok(argv)
-}
-
-/// Quotes a word for a POSIX shell.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 const fn role(side: Side) -> &'static str {

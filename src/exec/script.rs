@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 
+use super::acts;
 use super::answer::{
     Outcome, Stop, connection, decode, document, encode, failed, first_of, miscounted, received, unreachable, watched,
     within,
@@ -224,7 +225,7 @@ impl Runner<'_> {
     /// the script that ended the server.
     fn told(&self, step: &Step, now: &Now, stop: Stop) -> Stop {
         match (stop, &now.down) {
-            (Stop::Failed(failure), Some(by)) => Stop::Down(format!(
+            (Stop::Failed(failure), Some(by)) if !failure.harness && !failure.refused => Stop::Down(format!(
                 "`{}` was called while the server was down: `{by}` ended it and nothing has started it since; \
                  start it before the call, or expect `code: UNAVAILABLE` ({})",
                 self.id(step),
@@ -247,6 +248,7 @@ impl Runner<'_> {
             Op::Receive { within, .. } => ("message", within.unwrap_or(default)),
             Op::End { within, .. } => ("end-of-stream", within.unwrap_or(default)),
             Op::Stdio { within } => ("stdio", within.unwrap_or(default)),
+            Op::Test { within, .. } => ("test", within.unwrap_or(default)),
             _ => ("reply", default),
         }
     }
@@ -344,17 +346,18 @@ impl Runner<'_> {
                 let Value::Object(args) = args else { return Err(Stop::Script("op arguments are no map".into())) };
                 let message = Renderer::new(&args).value(&def.send).map_err(|e| Stop::Script(e.to_string()))?;
                 let call = CallDef { method: def.method.clone(), ..CallDef::default() };
-                let mut outcome = self.call(now, &call, vec![message]).await?;
-                outcome.value = match &def.yields {
-                    Some(path) => outcome.message.as_ref().and_then(|m| dynamic::path::find(m, path)).cloned(),
-                    None => None,
-                };
+                let mut outcome = self.call(now, &call, vec![message], Some((name, &args))).await?;
+                if outcome.value.is_none()
+                    && let Some(path) = &def.yields
+                {
+                    outcome.value = outcome.message.as_ref().and_then(|m| dynamic::path::find(m, path)).cloned();
+                }
                 Ok(outcome)
             }
             Op::Call(call) => {
                 let messages = call.send.iter().map(|m| self.render(m)).collect::<Result<Vec<_>, _>>()?;
                 record.sent = messages.first().map(bounded);
-                self.call(now, call, messages).await
+                self.call(now, call, messages, None).await
             }
             Op::Open { stream, call } => {
                 let method = self.method(&call.method)?;
@@ -422,6 +425,17 @@ impl Runner<'_> {
                     Err(error) => failed(error),
                 })
             }
+            Op::Test { name, within } => {
+                let name = match name {
+                    Some(name) => self.renderer.text(name).map_err(|e| Stop::Script(e.to_string()))?,
+                    None => self.scene.script.name.clone(),
+                };
+                record.sent = Some(Value::String(name.clone()));
+                match connection(now).and_then(|connection| connection.actor()) {
+                    Some(actor) => acts::test(now, actor, name, within.unwrap_or(op_timeout)).await,
+                    None => Err(Stop::Script("this client brings no tests of its own".into())),
+                }
+            }
             Op::Stdio { within: budget } => self.stdio(step, now, budget.unwrap_or(op_timeout)).await,
             Op::Parallel(_) | Op::Repeat { .. } | Op::Sleep { .. } | Op::Server(_) | Op::Connect(_) => {
                 Err(Stop::Script(format!("`{}` goes over no connection", self.id(step))))
@@ -429,11 +443,23 @@ impl Runner<'_> {
         }
     }
 
-    async fn call(&self, now: &Now, call: &CallDef, messages: Vec<Value>) -> Result<Outcome, Stop> {
+    /// A call, of the named op where it is one.
+    async fn call(
+        &self,
+        now: &Now,
+        call: &CallDef,
+        messages: Vec<Value>,
+        named: Option<(&str, &Map<String, Value>)>,
+    ) -> Result<Outcome, Stop> {
         let method = self.method(&call.method)?;
         let send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
         let request = self.request(&method, call, send)?;
         let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
+        if let Some(actor) = connection.actor() {
+            let nothing = Map::new();
+            let (op, args) = named.unwrap_or(("call", &nothing));
+            return acts::call(now, actor, (op, args), &method, request).await;
+        }
         match connection.call(request).await {
             Ok(result) => match miscounted(&method, &result) {
                 Some(error) => Ok(failed(error)),

@@ -122,6 +122,11 @@ impl Senses {
         self.ending.load(Ordering::Relaxed)
     }
 
+    /// Whether the relay was dialled.
+    pub(super) fn was_dialled(&self) -> bool {
+        lock(&self.relay).as_ref().is_some_and(|relay| !relay.reports().is_empty())
+    }
+
     /// Whether anything can be sensed at all: two built-in peers in this process tell everything
     /// themselves.
     pub(super) fn is_blind(&self) -> bool {
@@ -141,12 +146,21 @@ impl Senses {
         Evidence {
             wire: lock(&self.relay).as_ref().map(|r| r.reports()).unwrap_or_default(),
             handshake: lock(&self.handshake).clone(),
-            processes: lock(&self.processes).clone(),
+            processes: lock(&self.processes)
+                .iter()
+                .cloned()
+                .chain(self.served.as_ref().and_then(|served| served.process()))
+                .collect(),
             client,
             server,
             known: self.known.clone(),
             timeout,
         }
+    }
+
+    /// What was run of a server that is only a program.
+    pub(super) fn server_account(&self) -> Option<crate::peer::Account> {
+        self.served.as_ref().map(|served| served.account())
     }
 
     /// What the server's end knows of its connections.

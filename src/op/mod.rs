@@ -19,6 +19,7 @@ mod server;
 mod sleep;
 mod stdio;
 mod step;
+mod test;
 
 use schemars::{Schema, SchemaGenerator};
 
@@ -45,7 +46,7 @@ pub(crate) struct OpDef {
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-static TABLE: [OpDef; 13] = [
+static TABLE: [OpDef; 14] = [
     call::OP,
     open::OP,
     send::OP,
@@ -54,6 +55,7 @@ static TABLE: [OpDef; 13] = [
     cancel::OP,
     end::OP,
     stdio::OP,
+    test::OP,
     nest::PARALLEL,
     nest::REPEAT,
     sleep::OP,

@@ -4,6 +4,7 @@ pub mod build;
 pub mod builtin;
 pub mod check;
 pub mod driver;
+pub mod exec;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 
 use crate::axis::values::Transport;
 use crate::outcome::GrpcStatus;
-use crate::outcome::evidence::{ConnectionFacts, Reported};
+use crate::outcome::evidence::{ConnectionFacts, ProcessReport, Reported};
 pub use crate::transport::{Target, TlsSpec};
 
 /// Why a peer could not do what it was asked, in its own words. What it means is `diagnose`'s business.
@@ -60,8 +61,25 @@ pub trait Served: Send + Sync {
     /// What its end knows of the connections it accepted, newest last; bounded. Empty for peers
     /// that cannot tell.
     fn seen(&self) -> Vec<ServerSaw>;
+    /// Its process, where it is one of its own.
+    fn process(&self) -> Option<ProcessReport> {
+        None
+    }
+    /// What was run, and what it printed.
+    fn account(&self) -> Account {
+        Account::default()
+    }
     /// Ends it within `grace`, then by force.
     fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// What was run of a peer that is only a program, for people; bounded.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// Command lines, for a shell.
+    pub commands: Vec<String>,
+    /// Name of the stream → what was printed on it.
+    pub output: Vec<(&'static str, String)>,
 }
 
 /// What a server's end saw of one accepted connection.
@@ -104,14 +122,14 @@ pub struct LaunchRequest {
     /// Budget for the plugin to end by itself when the connection is closed.
     pub grace: Duration,
     /// Where a host that retries leaves why it is not connected yet.
-    pub account: Account,
+    pub last_word: LastWord,
 }
 
 /// What a peer that is still at it has told so far: its word if it is not waited for any longer.
 #[derive(Debug, Clone, Default)]
-pub struct Account(Arc<Mutex<Option<Reported>>>);
+pub struct LastWord(Arc<Mutex<Option<Reported>>>);
 
-impl Account {
+impl LastWord {
     /// Replaces what was told before.
     pub fn tell(&self, reported: Reported) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reported);
@@ -178,8 +196,52 @@ pub trait Connection: Send + Sync {
     fn stdio(&self) -> Option<(Bytes, Bytes)>;
     /// Resolves when stdio has grown since the last look, or never.
     fn stdio_changed(&self) -> BoxFuture<'_, ()>;
+    /// The peer does ops in its own way and knows no messages: it is told what to do.
+    fn actor(&self) -> Option<&dyn Actor> {
+        None
+    }
+    /// What was run, and what it printed.
+    fn account(&self) -> Account {
+        Account::default()
+    }
     /// Closes it; a launched plugin is ended too.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// An op for a client that is a program of its own.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// The named op, `call` for any other call, `test` for a test of the program's own.
+    pub op: String,
+    /// The op's arguments, or those of a test.
+    pub args: serde_json::Map<String, serde_json::Value>,
+    /// `package.Service/Method`; empty for a test.
+    pub method: String,
+    /// Request messages in protobuf's JSON.
+    pub messages: Vec<String>,
+    /// Request metadata.
+    pub metadata: Metadata,
+    /// Budget.
+    pub deadline: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Acted {
+    /// The status, as far as the program tells.
+    pub status: GrpcStatus,
+    /// What the op yields.
+    pub value: Option<serde_json::Value>,
+    /// Response messages in protobuf's JSON.
+    pub messages: Vec<serde_json::Value>,
+    /// The program's words, where it is not `OK`.
+    pub reported: Option<Reported>,
+}
+
+/// A client that is told ops instead of messages.
+pub trait Actor: Send + Sync {
+    /// Does it. Dropping the future ends what was begun.
+    fn act(&self, act: Act) -> BoxFuture<'_, Result<Acted, PeerError>>;
 }
 
 /// An open stream of a call.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::axis::{self, Needs};
 use crate::filter::{Expr, glob};
-use crate::scenario::model::{Capability, DirectWay, Op, Scenario, Script};
+use crate::scenario::model::{Capability, ClientWay, DirectWay, Op, Scenario, Script};
 
 use super::condition::{Condition, Index, Node};
 use super::space::{Dim, DimValue, SCRIPT, Space};
@@ -82,6 +82,9 @@ impl<'a> Asker<'a> {
     /// Whether a peer can be asked for a capability in a role that it has.
     pub(super) fn support(self, role: Role, peer: &str, capability: &str) -> Support<'a> {
         let Some(provides) = self.provides(role, peer) else { return Support::No };
+        if let Some(op) = capability.strip_prefix("op.") {
+            return if self.does(peer, op) { Support::Yes(None) } else { Support::No };
+        }
         let mut conditions = Vec::new();
         for own in provides.iter().filter(|own| Self::matches(&own.name, capability)) {
             match &own.when {
@@ -119,6 +122,16 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// Whether a client can be asked for an op: a program only for what it is run for, and others
+    /// for all but a test of a program's own.
+    fn does(self, peer: &str, op: &str) -> bool {
+        match self.scenario.peers.get(peer).and_then(|peer| peer.client.as_ref()).map(|client| &client.way) {
+            Some(ClientWay::Exec(exec)) if op == "test" => exec.test.is_some(),
+            Some(ClientWay::Exec(exec)) => exec.has_op(op),
+            _ => op != "test",
+        }
+    }
+
     /// Whether a server can be had by a launch (`true`: by plugin launch).
     fn has_way(self, peer: &str, plugin: bool) -> bool {
         let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
@@ -141,6 +154,9 @@ impl<'a> Asker<'a> {
         let mut asks = Vec::new();
         for step in script.all_steps() {
             let wanted = match &step.op {
+                Op::Named { name, .. } => vec![ask(Needs::Client, format!("op.{name}"))],
+                Op::Call(_) => vec![ask(Needs::Client, "op.call".to_owned())],
+                Op::Test { .. } => vec![ask(Needs::Client, "op.test".to_owned())],
                 Op::Open { .. }
                 | Op::Send { .. }
                 | Op::Receive { .. }
@@ -379,7 +395,11 @@ fn one_missing(space: &Space, row: &[Index], ask: &Ask, role: Role) -> Missing {
         role: role.name(),
         peer: peer.to_owned(),
         capability: capability.clone(),
-        reason: format!("{} `{peer}` has no capability `{capability}`", role.name()),
+        reason: match capability.strip_prefix("op.") {
+            Some("test") => format!("client `{peer}` brings no tests of its own"),
+            Some(op) => format!("client `{peer}` is a program, and nothing is declared to be run for `{op}`"),
+            None => format!("{} `{peer}` has no capability `{capability}`", role.name()),
+        },
         structural: false,
     }
 }

@@ -213,6 +213,13 @@ impl Plan {
         when.as_ref().is_none_or(holds).then(policy)
     }
 
+    /// Whether a condition over the axes holds for it.
+    #[must_use]
+    pub fn holds(&self, case: &Case, when: &Arc<Expr>) -> bool {
+        let space = self.space(case);
+        Condition::Expr(Arc::clone(when)).compile(space).holds(space, &case.row)
+    }
+
     /// What it asks of the connection.
     #[must_use]
     pub fn request(&self, case: &Case) -> Request {

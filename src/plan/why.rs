@@ -230,6 +230,10 @@ fn asks(plan: &Plan, space: &Space, row: &[Index]) -> Vec<WhyAsk> {
     let asker = plan.asker();
     let mut out = Vec::new();
     for (ask, lacking) in asker.asks(space, row) {
+        // Only programs can be asked for less than any op.
+        if ask.capability.starts_with("op.") && lacking.is_empty() {
+            continue;
+        }
         for role in roles(ask.needs) {
             let peer = space.value_of(row, role.name()).map_or("unset", |value| value.name.as_str());
             let (provided_by, span) = if lacking.contains(role) {

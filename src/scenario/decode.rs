@@ -270,10 +270,25 @@ impl Sink {
     /// A regular expression, compiled once to see that it can be.
     pub(crate) fn regex(&mut self, pattern: &str, span: Span) {
         if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build() {
-            let text = error.to_string();
-            let cause = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            self.error("bad-regex", span, format!("the regular expression is not valid: {cause}"), "this one", "");
+            self.bad_regex(&error, span);
         }
+    }
+
+    /// The same for one that is to be found in raw bytes.
+    pub(crate) fn bytes_regex(&mut self, pattern: &str, span: Span) -> Option<regex::bytes::Regex> {
+        match regex::bytes::RegexBuilder::new(pattern).size_limit(1 << 20).build() {
+            Ok(regex) => Some(regex),
+            Err(error) => {
+                self.bad_regex(&error, span);
+                None
+            }
+        }
+    }
+
+    fn bad_regex(&mut self, error: &regex::Error, span: Span) {
+        let text = error.to_string();
+        let cause = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        self.error("bad-regex", span, format!("the regular expression is not valid: {cause}"), "this one", "");
     }
 }
 

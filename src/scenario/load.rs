@@ -68,7 +68,7 @@ pub fn load_peers(path: &Path, files: &dyn Files) -> Result<PeerList, (SourceMap
         let services = services::read(&mut world, &entries, whole);
         let entries = named(&mut world, &tops, "peers", "peers");
         let mut pending = Pending::default();
-        let mut context = peers::Context::new(&mut pending, services.all.keys().cloned().collect(), &vars);
+        let mut context = peers::Context::new(&mut pending, &services.all, &vars);
         peers::read(&mut world, &mut context, &entries)
     });
     let (diagnostics, failed) = std::mem::take(&mut world.sink).finish();
@@ -122,7 +122,7 @@ fn resolve(world: &mut World<'_>, path: &Path, documents: &[Document]) -> Option
     let services = services::read(world, &entries, whole);
 
     let entries = named(world, &tops, "peers", "peers");
-    let mut context = peers::Context::new(&mut pending, services.all.keys().cloned().collect(), &vars);
+    let mut context = peers::Context::new(&mut pending, &services.all, &vars);
     let peers = peers::read(world, &mut context, &entries);
     let broken = context.broken;
 

@@ -16,6 +16,7 @@ pub mod template;
 mod axes;
 mod builtin;
 pub(crate) mod decode;
+pub mod exec;
 mod expr;
 pub(crate) mod json;
 mod load;

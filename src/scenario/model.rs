@@ -13,6 +13,10 @@ use crate::diag::{SourceMap, Span, Spanned};
 use crate::filter::Expr;
 use crate::outcome::{Match, Phase};
 
+pub use super::exec::model::{
+    Arg, EndWay, ExecClient, ExecCommand, ExecRun, ExecServer, Form, Meaning, Pattern, Ready,
+};
+
 /// A scenario with everything that it includes.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -118,6 +122,8 @@ pub enum ClientWay {
     Builtin,
     /// A driver program.
     Driver(Command),
+    /// Any program with a command line.
+    Exec(Arc<ExecClient>),
 }
 
 /// A peer's server role: by plugin launch, directly, or both.
@@ -150,6 +156,8 @@ pub enum DirectWay {
     Builtin,
     /// A driver program that serves.
     Driver(Command),
+    /// Any server program.
+    Exec(Arc<ExecServer>),
     /// Already running at this address (`HOST:PORT`, `unix:PATH`).
     Attach(String),
 }
@@ -445,6 +453,13 @@ pub enum Op {
     End {
         /// Which stream.
         stream: String,
+        /// Budget; the op timeout when absent.
+        within: Option<Duration>,
+    },
+    /// A test of the client program's own: its outcome is the verdict.
+    Test {
+        /// Its name; a template. That of the script when absent.
+        name: Option<String>,
         /// Budget; the op timeout when absent.
         within: Option<Duration>,
     },

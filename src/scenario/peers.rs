@@ -6,18 +6,19 @@ use std::path::Path;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use super::builtin;
 use super::decode::{Fields, Sink};
 use super::expr::Pending;
 use super::files::normal;
 use super::model::{
-    Build, Capability, ClientRole, ClientWay, Command, DirectWay, Peer, PluginWay, ServerRole, Tool, VersionProbe,
+    Build, Capability, ClientRole, ClientWay, Command, DirectWay, Peer, PluginWay, ServerRole, Service, Tool,
+    VersionProbe,
 };
 use super::reader::{World, legal_name};
 use super::schema;
 use super::scope::Scope;
 use super::template;
 use super::yaml::{Entry, Kind, Node, short};
+use super::{builtin, exec};
 use crate::{axis, filter};
 
 /// What reading peers needs beside the world.
@@ -25,19 +26,30 @@ pub(super) struct Context<'a> {
     pub(super) pending: &'a mut Pending,
     pub(super) services: Vec<String>,
     pub(super) command: Scope,
+    /// What commands of `exec` clients may name.
+    pub(super) client: Scope,
+    /// The named ops of all services with their arguments.
+    pub(super) ops: BTreeMap<String, Vec<String>>,
     pub(super) build: Scope,
     /// Roles that are there but cannot be read: nobody is to say that they are missing.
     pub(super) broken: Vec<(String, &'static str)>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(pending: &'a mut Pending, services: Vec<String>, vars: &Map<String, Value>) -> Self {
+    pub(super) fn new(
+        pending: &'a mut Pending,
+        services: &IndexMap<String, Service>,
+        vars: &Map<String, Value>,
+    ) -> Self {
         let scope = |names: &[&str]| {
             let mut scope = Scope::default();
             for name in names {
                 match *name {
                     "vars" => scope = scope.root("vars", vars.keys().map(String::as_str)),
                     "tls" => scope = scope.root("tls", template::TLS_FIELDS.iter().copied()),
+                    "case" => scope = scope.root("case", template::CASE_FIELDS.iter().copied()),
+                    "script" => scope = scope.root("script", ["name"]),
+                    "server" => scope = scope.root("server", template::SERVER_FIELDS.iter().copied()),
                     // Which axes there are is not known before the matrix is read.
                     "axes" => scope.open("axes"),
                     name => scope = scope.root(name, []),
@@ -45,10 +57,18 @@ impl<'a> Context<'a> {
             }
             scope
         };
+        let mut ops: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, op) in services.values().flat_map(|service| &service.ops) {
+            let args = ops.entry(name.clone()).or_default();
+            args.extend(op.args.iter().cloned());
+        }
+        let tls = template::TLS_FIELDS.iter().copied().chain(["server_name"]);
         Self {
             pending,
-            services,
+            services: services.keys().cloned().collect(),
             command: scope(template::COMMAND_NAMES),
+            client: scope(template::CLIENT_NAMES).root("tls", tls),
+            ops,
             build: scope(template::BUILD_NAMES),
             broken: Vec::new(),
         }
@@ -227,16 +247,25 @@ fn client_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     let fields = sink.fields::<schema::ClientRole>(node)?;
     let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node)).is_some();
     let driver = fields.get(sink, "driver").and_then(|node| program(sink, context, node));
-    if own == fields.entry("driver").is_some() {
+    let program = fields.get(sink, "exec").and_then(|node| {
+        let Context { pending, client, ops, .. } = context;
+        exec::client(sink, pending, client, ops, node)
+    });
+    let ways = [own, fields.entry("driver").is_some(), fields.entry("exec").is_some()];
+    if ways.iter().filter(|way| **way).count() != 1 {
         sink.error(
             "no-way",
             fields.span,
             "a client role is run in one way",
             "which one?",
-            "give it `driver: { run: [PROGRAM, …] }` or `builtin: {}`",
+            "give it `driver: { run: [PROGRAM, …] }`, `exec: { ops: { NAME: { run: […] } } }` or `builtin: {}`",
         );
     }
-    let way = if own { ClientWay::Builtin } else { ClientWay::Driver(driver?) };
+    let way = match (own, driver) {
+        (true, _) => ClientWay::Builtin,
+        (_, Some(driver)) => ClientWay::Driver(driver),
+        _ => ClientWay::Exec(program?.into()),
+    };
     let provides = provides(sink, context, &fields, own.then(|| builtin::client(fields.span)));
     Some(ClientRole { way, provides })
 }
@@ -255,26 +284,32 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
         direct = program(sink, context, node).map(DirectWay::Driver);
         all_own = false;
     }
+    if let Some(node) = fields.get(sink, "exec") {
+        let Context { pending, command, .. } = context;
+        direct = exec::server(sink, pending, command, node).map(|server| DirectWay::Exec(server.into()));
+        all_own = false;
+    }
     if let Some(node) = fields.get(sink, "attach") {
         direct = sink.text(node, "`attach`").and_then(|text| address(sink, &text)).map(DirectWay::Attach);
         all_own = false;
     }
-    if let (Some(driver), Some(attach)) = (fields.entry("driver"), fields.entry("attach")) {
+    let dialled: Vec<_> = ["driver", "exec", "attach"].iter().filter_map(|key| fields.entry(key)).collect();
+    if let [first, second, ..] = dialled.as_slice() {
         sink.push(
             crate::diag::Diagnostic::error("two-ways", "a server is dialled in one way, this one has two")
-                .at(attach.span, "second")
-                .at(driver.span, "first")
+                .at(second.span, "second")
+                .at(first.span, "first")
                 .help("make two peers of it"),
         );
     }
-    let ways = ["builtin", "plugin", "driver", "attach"];
+    let ways = ["builtin", "plugin", "driver", "exec", "attach"];
     if ways.iter().all(|key| fields.entry(key).is_none()) {
         sink.error(
             "no-way",
             fields.span,
             "a server role needs a way to be run",
             "which one?",
-            "give it `plugin: { run: […] }`, `driver: { run: […] }`, `attach: ADDRESS` or `builtin: {}`",
+            "give it `plugin: { run: […] }`, `driver: { run: […] }`, `exec: { run: […] }`, `attach: ADDRESS` or `builtin: {}`",
         );
     }
     let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
@@ -315,19 +350,7 @@ fn program(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Comman
 /// `run` and `env`.
 fn command(sink: &mut Sink, scope: &Scope, fields: &Fields<'_>) -> Option<Command> {
     let run = fields.require(sink, "run", "the program and its arguments, as a list");
-    let mut env = IndexMap::new();
-    if let Some(node) = fields.get(sink, "env") {
-        for entry in sink.entries(node, "`env`").unwrap_or_default() {
-            if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
-                let message = format!("`{}` cannot name an environment variable", short(&entry.key));
-                sink.error("bad-name", entry.span, message, "not a name", "");
-            }
-            scope.list(sink, &entry.value);
-            if let Some(value) = sink.any_text(&entry.value, "an environment variable") {
-                env.insert(entry.key.clone(), value);
-            }
-        }
-    }
+    let env = exec::environment(sink, scope, fields);
     let run = run?;
     scope.list(sink, run);
     Some(Command { run: sink.command(run, "`run`")?, env, span: fields.span })

@@ -30,6 +30,12 @@ pub const STEP_NAMES: &[&str] = &["case", "client", "server", "service", "script
 pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls", "vars"];
 /// The fields of `tls`: the mode's name, PEM files, `require` or nothing, and what the axes ask for.
 pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "version", "group"];
+/// What names the commands of `exec` clients may use, beside what an op hands over: as the commands
+/// of other peers (`tls` is the client's part, with `server_name`), the case and its script, and the
+/// server that is to be dialled.
+pub const CLIENT_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls", "vars", "case", "script", "server"];
+/// The fields of `server` for them: `HOST:PORT` or `unix:PATH`, and its parts.
+pub const SERVER_FIELDS: &[&str] = &["address", "host", "port", "path"];
 /// What names builds and version probes may use.
 pub const BUILD_NAMES: &[&str] = &["output", "folder", "vars"];
 /// The fields of `case`.

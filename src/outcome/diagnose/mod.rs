@@ -118,8 +118,8 @@ fn ending(code: &str) -> Ending {
         "driver" | "spawn" | "engine" => Ending::CouldNotRun,
         "process" => Ending::Crashed,
         "timeout" => Ending::TimedOut,
-        _ if rank::is_under(code, "handshake.exit") => Ending::Crashed,
-        _ if ["handshake.silence", "handshake.late", "connect.timeout", "rpc.deadline"]
+        _ if ["handshake.exit", "ready.exit"].iter().any(|c| rank::is_under(code, c)) => Ending::Crashed,
+        _ if ["handshake.silence", "handshake.late", "ready.silence", "connect.timeout", "rpc.deadline"]
             .iter()
             .any(|c| rank::is_under(code, c)) =>
         {

@@ -14,6 +14,7 @@ fn weight(code: &str) -> u8 {
     const TABLE: &[(&str, u8)] = &[
         ("driver", 9),
         ("spawn", 8),
+        ("ready", 8),
         ("handshake.refused", 5),
         // That it ended is less than why.
         ("handshake.exit", 6),
@@ -36,6 +37,8 @@ fn weight(code: &str) -> u8 {
         ("connect", 2),
         ("tls", 2),
         ("rpc", 2),
+        // All that a tester says is that it failed.
+        ("test", 2),
         ("timeout", 1),
     ];
     TABLE.iter().find(|(prefix, _)| is_under(code, prefix)).map_or(0, |(_, weight)| *weight)
@@ -135,11 +138,11 @@ fn alert_of(code: &str) -> Option<(&str, Side)> {
 
 fn phase_of(code: &str) -> Phase {
     match code.split('.').next().unwrap_or(code) {
-        "spawn" => Phase::Spawn,
+        "spawn" | "ready" => Phase::Spawn,
         "handshake" => Phase::Handshake,
         "connect" => Phase::Connect,
         "tls" => Phase::Tls,
-        "check" => Phase::Check,
+        "check" | "test" => Phase::Check,
         "driver" => Phase::Driver,
         _ => Phase::Rpc,
     }

@@ -20,7 +20,7 @@ use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
 use crate::peer::{
-    Account, CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, PeerError, ServeRequest,
+    CallRequest, CallResult, Client, ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest,
     Served, Server, ServerSaw, Stream, Target, TlsSpec,
 };
 
@@ -215,7 +215,7 @@ impl Client for Driver {
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
             let reply = tokio::select! {
                 reply = self.ask(&running, Slot::Id(id.clone()), &message, Some(cancel), ("launch", request.within)) => reply?,
-                never = pass_on(&running.link, &observed, &request.account) => match never {},
+                never = pass_on(&running.link, &observed, &request.last_word) => match never {},
             };
             match reply {
                 Reply::Launched { tls, .. } => Ok(Box::new(DriverConnection {
@@ -235,7 +235,7 @@ impl Client for Driver {
 }
 
 /// Tells every new reason for which a host's channel is not ready.
-async fn pass_on(link: &Link, observed: &Observed, account: &Account) -> Infallible {
+async fn pass_on(link: &Link, observed: &Observed, word: &LastWord) -> Infallible {
     let mut changed = link.observed_changed();
     loop {
         changed.borrow_and_update();
@@ -243,7 +243,7 @@ async fn pass_on(link: &Link, observed: &Observed, account: &Account) -> Infalli
         let newest = seen.iter().rev().find(|line| line["what"] == "channel-failure");
         if let Some(error) = newest.and_then(|line| line["error"].as_str()) {
             let error = error.to_owned();
-            account.tell(Reported { phase: None, error, native: None, status: None, cause: None });
+            word.tell(Reported { phase: None, error, native: None, status: None, cause: None });
         }
         if changed.changed().await.is_err() {
             std::future::pending::<()>().await;

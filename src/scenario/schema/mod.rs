@@ -7,9 +7,11 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+mod exec;
 mod peers;
 mod shapes;
 
+pub(crate) use exec::*;
 pub(crate) use peers::*;
 pub(crate) use shapes::*;
 
@@ -54,6 +56,8 @@ macro_rules! scalar {
         }
     };
 }
+
+pub(crate) use scalar;
 
 scalar!(
     /// The version of the language.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::{Shape, Text, Version, When, shape};
+use super::{ExecClient, ExecServer, Shape, Text, Version, When, shape};
 
 shape! {
     /// Peers that scenarios take by `from`.
@@ -63,6 +63,8 @@ shape! {
         builtin: Option<Empty>,
         /// A driver program.
         driver: Option<Program>,
+        /// Any program with a command line.
+        exec: Option<ExecClient>,
         /// What it can be asked to do.
         provides: Option<Vec<Provides>>,
     }
@@ -77,6 +79,8 @@ shape! {
         plugin: Option<Plugin>,
         /// For `launch: direct`: a driver program that serves.
         driver: Option<Program>,
+        /// For `launch: direct`: any server program.
+        exec: Option<ExecServer>,
         /// For `launch: direct`: the address of a running server, HOST:PORT or unix:PATH.
         attach: Option<Text>,
         /// What it can be asked to do.
