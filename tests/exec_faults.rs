@@ -110,7 +110,7 @@ fn bytes_that_are_no_text_are_a_value_of_bytes() {
         "latin.py",
         r#"
 import socket, sys
-socket.create_connection((sys.argv[1], int(sys.argv[2]))).close()
+socket.create_connection((sys.argv[1], int(sys.argv[2]))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
 sys.stdout.buffer.write(b"caf\xe9\n")
 "#,
     );

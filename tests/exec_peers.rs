@@ -136,7 +136,7 @@ fn values_go_in_and_out_as_text_base64_and_files() {
     let script = r#"#!/usr/bin/env python3
 import base64, socket, sys
 form, value, host, port = sys.argv[1:]
-socket.create_connection((host, int(port))).close()
+socket.create_connection((host, int(port))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
 if form == "file":
     data = open(value, "rb").read()
     open("out.bin", "wb").write(data)
@@ -207,7 +207,7 @@ import socket, sys
 name, host, port = sys.argv[1:]
 if name not in ("good", "bad"):
     sys.exit(f"unknown test {name}")
-socket.create_connection((host, int(port))).close()
+socket.create_connection((host, int(port))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
 sys.exit(0 if name == "good" else "expected 1, got 2")
 "#;
     let tool = place.write("tester.py", script);

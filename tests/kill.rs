@@ -320,14 +320,18 @@ impl Peers {
 /// A plugin that takes its time.
 const PLUGIN: &str = r#"sleep 0.05; exec SOUPSCEN serve kv --storage "$KV_STORAGE_DIR""#;
 
-/// The smallest client that keeps the driver contract: every call succeeds, none is made.
+/// The smallest client that looks like one: it greets the server in HTTP/2, and makes no call.
 const DRIVER: &str = r#"
 say() { printf '%s\n' "$1"; }
 while read -r line; do
   id=${line#*'"id":"'} id=${id%%'"'*}
   case $line in
     *'"type":"hello"'*) say '{"type":"hello","contract":1,"roles":{"client":{"provides":["launch.direct","service.kv"]}}}' ;;
-    *'"type":"connect"'*) say "{\"type\":\"connected\",\"id\":\"$id\"}" ;;
+    *'"type":"connect"'*)
+      port=${line#*'"tcp":"127.0.0.1:'} port=${port%%'"'*}
+      exec {connection}<> "/dev/tcp/127.0.0.1/$port"
+      printf 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0' >&"$connection"
+      say "{\"type\":\"connected\",\"id\":\"$id\"}" ;;
     *'"type":"call"'*)
       seq=${line#*'"seq":'} seq=${seq%%[,\}]*}
       sleep 0.03
@@ -359,8 +363,8 @@ peers:
       provides: [service.kv, launch.plugin, tls.none, tls.auto]
   stub:
     client:
-      driver: {{ run: [/bin/sh, {at}/driver.sh] }}
-      provides: [service.kv, launch.direct, tls.none]
+      driver: {{ run: [bash, {at}/driver.sh] }}
+      provides: [service.kv, launch.direct, transport.tcp, tls.none]
 matrix:
   axes: {{ client: [{more}rust, stub], server: [rust, slow], launch: [plugin, direct], tls: [none, auto], round: [a, b] }}
   exclude:

@@ -204,7 +204,8 @@ matrix:
     let verdicts = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(run(rule, "go"), (0, verdicts(&["known"])));
     assert_eq!(run("", "go"), (1, verdicts(&["failed"])));
-    let wide = rule.replace(" and server == go", "");
+    let (from, to) = (rule.find("    when:").unwrap(), rule.find("    versions:").unwrap());
+    let wide = rule.replace(&rule[from..to], "    when: client == python\n");
     assert_ne!(wide, rule);
     assert_eq!(run(&wide, "go, rust"), (1, verdicts(&["known", "unexpected-pass"])));
     assert_eq!(run(&rule.replace("at: tls", "at: handshake"), "go"), (1, verdicts(&["wrong-failure"])));

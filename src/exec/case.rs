@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -139,7 +140,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     let lease = ground.as_ref().and_then(Ground::lease);
     let shared = match (&end, lease) {
         (End::NoLane(_, shared), _) => *shared,
-        (_, Some(lease)) => lease.is_shared(),
+        (_, Some(lease)) => lease.is_shared() || lease.value().shares_its_server(),
         _ => false,
     };
     let poison = !matches!(end, End::Passed | End::Check(_) | End::Script(_));
@@ -304,6 +305,8 @@ async fn lease(
     if own_lane {
         lane_key = run.unique(&lane_key);
     }
+    // What another case did to the server may be what this one failed at.
+    let server_shared = AtomicBool::new(false);
     let start = async || -> Result<Lane, Box<StartFailure>> {
         match launch {
             Launch::Plugin => {
@@ -339,6 +342,7 @@ async fn lease(
                 if alone {
                     run.servers.forget(&server_key);
                 }
+                server_shared.store(server.value().is_shared(), Ordering::Relaxed);
                 lane.map_err(Box::new)
             }
         }
@@ -347,7 +351,7 @@ async fn lease(
     if own_lane {
         run.lanes.forget(&lane_key);
     }
-    leased
+    leased.map_err(|(failure, shared)| (failure, shared || server_shared.load(Ordering::Relaxed)))
 }
 
 /// Takes a start's place for work on a processor. A start that waits rather than works gives it up.

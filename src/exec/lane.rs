@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub(super) struct Lane {
     /// Listens to the plugin's shim as long as the lane lives.
     watcher: Option<AbortOnDropHandle<()>>,
     /// Keeps the server of a direct lane up.
-    _server: Option<Arc<DirectServer>>,
+    server: Option<Arc<DirectServer>>,
     pub(super) commands: Vec<PeerCommand>,
     teardown: tokio_util::task::TaskTracker,
     /// It is being given up: nobody waits for it any longer.
@@ -60,6 +60,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Whether its server has, or had, other connections than this one.
+    pub(super) fn shares_its_server(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.is_shared())
+    }
+
     /// Has everyone let go of it; once nobody holds it, it is closed. Gives what tells when it is.
     pub(super) fn leave(&self) -> CancellationToken {
         self.senses.end();
@@ -160,6 +165,8 @@ pub(super) struct LaneRequest<'a> {
 
 /// A server that the engine started.
 pub(super) struct DirectServer {
+    /// Connections that were made to it: with more than one, what its end saw may be another case's.
+    connections: AtomicU64,
     served: Option<Arc<dyn Served>>,
     /// The process that serves nothing else, as far as that is known.
     process: Option<Driver>,
@@ -172,6 +179,11 @@ pub(super) struct DirectServer {
 }
 
 impl DirectServer {
+    /// Whether more than one connection was made to it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 1
+    }
+
     /// Ends it, and the process that serves nothing else.
     pub(super) async fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
@@ -238,6 +250,7 @@ pub(super) async fn serve(
     };
     match start.await {
         Ok((served, target)) => Ok(DirectServer {
+            connections: AtomicU64::new(0),
             served,
             process,
             in_process,
@@ -268,6 +281,7 @@ pub(super) async fn connect(
     request: LaneRequest<'_>,
     server: Arc<DirectServer>,
 ) -> Result<Lane, StartFailure> {
+    server.connections.fetch_add(1, Ordering::Relaxed);
     let commands = vec![run.peers.command(request.client, Side::Client), server.command.clone()];
     let senses = Senses::new(request.tls.known(), server.served.clone());
     let fail = |evidence, certain, error, output| StartFailure {
@@ -309,7 +323,7 @@ pub(super) async fn connect(
             connection: Some(connection),
             senses,
             watcher: None,
-            _server: Some(server),
+            server: Some(server),
             commands,
             teardown: run.teardown.clone(),
             leaving: CancellationToken::new(),
@@ -385,7 +399,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
             connection: Some(connection),
             senses,
             watcher: Some(watcher),
-            _server: None,
+            server: None,
             commands,
             teardown: run.teardown.clone(),
             leaving: CancellationToken::new(),

@@ -41,7 +41,14 @@ pub(super) struct KnownVersion {
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Output {
+    /// Closing alone would not do: a process that is being forked may still hold the same lock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Output {
@@ -208,7 +215,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
 fn use_output(path: PathBuf) -> std::io::Result<Output> {
     let lock = open_lock(&lock_path(&path))?;
     lock.try_lock_shared()?;
-    Ok(Output { path, _lock: lock })
+    Ok(Output { path, lock })
 }
 
 /// A peer's name as a file name: itself if it is one, else recognisable and still unique.
