@@ -65,12 +65,14 @@ fn fault(status: &Status, name: &str, known: &Known) -> Fault {
     let closed = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
     if closed && !known.seen.ended() {
         // What ended HTTP/2 is the reason for the end of the bytes below it.
-        let end = known.end.borrow().clone().flatten();
-        if let Some(fault) = end.or_else(|| known.watch.fault()) {
+        let end = known.end.borrow().clone();
+        if let Some(fault) = end.clone().flatten().or_else(|| known.watch.fault()) {
             return fault;
         }
         if never_sent(status) {
-            return fault("rpc.closed", "the server ended the connection before the call".to_owned());
+            // HTTP/2 has ended in order, and the bytes below it have not: only GOAWAY does that.
+            let code = if end.is_some() { "rpc.goaway.no-error" } else { "rpc.closed" };
+            return fault(code, "the server ended the connection before the call".to_owned());
         }
     }
     if let Some((what, how)) = known.seen.no_grpc() {

@@ -42,6 +42,10 @@ const RECEIVE_LIMIT: usize = 256 << 20;
 /// What a call that found its connection ended waits for the reason.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
+/// Some servers reset a call at its deadline instead of answering it; one that notices first does so
+/// this much before the client at most.
+const DEADLINE_NEAR: Duration = Duration::from_millis(20);
+
 /// How long the other side may take to see a connection's orderly end.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -174,8 +178,15 @@ impl Wire {
         let path = path(&method)?;
         let request = prepare(futures::stream::iter(send), &metadata, Some(deadline))?;
         let mut result = unfinished();
+        let began = Instant::now();
         let ended = timeout(deadline, exchange(&mut grpc, request, path, &mut result)).await;
-        let status = ended.unwrap_or_else(|_| Err(deadline_passed(deadline)));
+        let status = match ended {
+            Ok(Err(status)) if is_cancelled(&status) && began.elapsed() + DEADLINE_NEAR >= deadline => {
+                Err(deadline_passed(deadline))
+            }
+            Ok(status) => status,
+            Err(_) => Err(deadline_passed(deadline)),
+        };
         if status.as_ref().is_err_and(never_sent) {
             // Calls learn that the connection has ended a moment before it is known why.
             let _ = timeout(LAST_WORD, self.end.clone().wait_for(Option::is_some)).await;
@@ -271,6 +282,11 @@ pub(super) fn finish(result: &mut CallResult, end: Result<MetadataMap, Status>, 
 /// Why a connection ended, if the server broke or ended it by HTTP/2.
 fn of_connection(error: &hyper::Error) -> Option<Fault> {
     find::<h2::Error>(error).and_then(|error| http2(error, Side::Server))
+}
+
+/// Whether the server reset the call with CANCEL.
+fn is_cancelled(status: &Status) -> bool {
+    find::<h2::Error>(status).is_some_and(|e| e.is_remote() && e.reason() == Some(h2::Reason::CANCEL))
 }
 
 pub(super) fn deadline_passed(deadline: Duration) -> Status {

@@ -60,7 +60,16 @@ impl Asked {
         self.status().map_or(Ok(()), Err)
     }
 
-    pub(super) async fn delay(&self) {
+    /// The same where the status may have to wait for messages.
+    pub(super) async fn at_once(&self) -> Result<(), Status> {
+        if self.ask.after == 0 {
+            return self.first().await;
+        }
+        self.delay().await;
+        Ok(())
+    }
+
+    async fn delay(&self) {
         if self.ask.delay_ms > 0 && !self.wrong.is(Mistake::DelayIgnored) {
             tokio::time::sleep(Duration::from_millis(self.ask.delay_ms.into())).await;
         }

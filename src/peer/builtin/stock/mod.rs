@@ -90,7 +90,7 @@ impl Stock for StockService {
         let WatchRequest { pattern, snapshot, ask } = request.into_inner();
         call.is_about(&pattern);
         let asked = Asked::read(ask, self.wrong)?;
-        asked.delay().await;
+        asked.at_once().await?;
         let pattern = Pattern::read(&pattern, self.wrong)?;
         Ok(Response::new(monitor::events(&self.store, &pattern, snapshot, asked, self.wrong)))
     }
