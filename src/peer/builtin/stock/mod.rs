@@ -20,6 +20,7 @@ use self::limits::{check_key, check_value};
 use self::mistake::{Mistake, Wrong};
 use self::monitor::Pattern;
 use self::store::Store;
+use super::account::find;
 use super::proto::stock::stock_server::{Stock, StockServer};
 use super::proto::stock::{
     BatchItem, BatchSummary, Empty, GetRequest, GetResponse, InventoryStatus, PutRequest, TradeFill, TradeOrder,
@@ -100,7 +101,7 @@ impl Stock for StockService {
         let mut items = request.into_inner();
         let mut summary = BatchSummary::default();
         let (mut position, mut late) = (0, Vec::new());
-        while let Some(mut item) = items.message().await? {
+        while let Some(mut item) = next(&mut items).await? {
             if position == 0 {
                 call.is_about(&item.key);
             }
@@ -167,5 +168,15 @@ impl StockService {
             summary.refused.push(position + u32::from(self.wrong.is(Mistake::RefusedFromOne)));
         }
         Ok(())
+    }
+}
+
+/// The next message of a stream. One that was reset gives nothing any more: its call ends when the
+/// connection drops it, and not by a status that nobody gets.
+async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    let next = stream.message().await;
+    match next {
+        Err(status) if find::<h2::Error>(&status).is_some() => std::future::pending().await,
+        next => next,
     }
 }

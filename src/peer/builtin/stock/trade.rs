@@ -53,7 +53,7 @@ pub(super) fn fills(
 
 impl Trader {
     async fn next(&mut self) -> Result<Option<TradeFill>, Status> {
-        let Some(order) = self.orders.message().await? else { return Ok(None) };
+        let Some(order) = super::next(&mut self.orders).await? else { return Ok(None) };
         if self.position == 0 {
             self.call.is_about(&order.symbol);
         }
