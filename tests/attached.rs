@@ -116,7 +116,7 @@ scripts:
   put: { ops: [ { put: { key: a, value: b } } ] }
 ",
     );
-    let ran = place.run(&["run", "files.yaml"]).exits(2);
+    let ran = place.run(["run", "files.yaml"]).exits(2);
     ran.says("cannot read CA file")
         .says("files.yaml:10:")
         .says("is not PEM")

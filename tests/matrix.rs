@@ -38,18 +38,18 @@ fn every_block_has_the_number_of_cases_that_the_file_states() {
         let stated = stated(scenario);
         assert_eq!(stated.keys().cloned().collect::<Vec<_>>(), blocks(scenario));
         for (block, number) in &stated {
-            let ran = place.run(&["plan", "--count", &path(scenario), "--filter", &format!("block == {block}")]);
+            let ran = place.run(["plan", "--count", &path(scenario), "--filter", &format!("block == {block}")]);
             ran.exits(0).says(&format!("{scenario}: {number} cases"));
         }
         let all: usize = stated.values().sum();
-        place.run(&["plan", "--count", &path(scenario)]).exits(0).says(&format!("{scenario}: {all} cases"));
+        place.run(["plan", "--count", &path(scenario)]).exits(0).says(&format!("{scenario}: {all} cases"));
     }
 }
 
 #[test]
 fn every_rule_is_about_some_case() {
     for scenario in SCENARIOS {
-        Place::new().run(&["check", "--strict-rules", &path(scenario)]).exits(0);
+        Place::new().run(["check", "--strict-rules", &path(scenario)]).exits(0);
     }
 }
 

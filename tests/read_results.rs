@@ -113,7 +113,7 @@ fn an_independent_reader_sees_what_was_changed() {
     // What was expected, and the versions that it rests on.
     quick.refuses("and the rules say", |run| case(run, "known", known)["expected"] = json!({ "outcome": "passed" }));
     quick.refuses("known, and it should be failed", |run| {
-        run["peers"]["python"]["versions"]["grpcio"] = json!("1.85.2")
+        run["peers"]["python"]["versions"]["grpcio"] = json!("1.85.2");
     });
     quick.refuses("known, and it should be failed", |run| run["peers"]["python"]["versions"] = json!({}));
     // Verdicts, counts, cases, exit status.

@@ -65,7 +65,10 @@ fn no_mistake_passes_unseen() {
 fn scenarios_have_as_many_cases_as_they_say() {
     for (name, wanted) in [("quick", 18), ("standard", 150), ("full", 475)] {
         let said = format!("{wanted} cases");
-        assert!(read(&format!("scenarios/stock/{name}.yaml")).matches(&said).count() >= 2, "{name} does not say {said}");
+        assert!(
+            read(&format!("scenarios/stock/{name}.yaml")).matches(&said).count() >= 2,
+            "{name} does not say {said}"
+        );
         let place = Place::new();
         let ran = place.run(["plan", "--count", &scenario(name)]);
         assert!(ran.out.contains(&format!(": {said}, {wanted} to run, 0 unsupported")), "{ran}");
