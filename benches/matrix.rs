@@ -90,9 +90,10 @@ fn run(home: &Path, scenario: &Path, args: &[&str]) -> (f64, f64, Value) {
 /// Every kind of start that a run made, with an example of each.
 fn kinds(results: &Value) -> BTreeMap<Kind, Started> {
     let mut plugins: BTreeMap<Kind, Started> = BTreeMap::new();
-    let mut drivers: BTreeMap<String, Kind> = BTreeMap::new();
+    let mut drivers: BTreeMap<(String, String), u64> = BTreeMap::new();
     for case in results["cases"].as_array().expect("cases") {
         let of = |axis: &str| case["axes"][axis].as_str().unwrap_or_default();
+        let starts = starts_of(case["script"].as_str().unwrap_or_default(), of("launch"));
         for attempt in case["attempts"].as_array().into_iter().flatten() {
             for command in attempt["commands"].as_array().into_iter().flatten() {
                 let (role, text) = (command["role"].as_str().unwrap_or_default(), command["command"].as_str());
@@ -106,21 +107,33 @@ fn kinds(results: &Value) -> BTreeMap<Kind, Started> {
                     let files = own_key || of("tls") == "none";
                     let new = || Started { count: 0, command: String::new() };
                     let started = plugins.entry(kind.trim_end().to_owned()).or_insert_with(new);
-                    started.count += 1;
+                    started.count += starts;
                     // The files of a run are gone when it is over: an example does without.
                     if files {
                         text.clone_into(&mut started.command);
                     }
                 } else {
-                    drivers.insert(text.to_owned(), format!("driver {}", role.rsplit(' ').next().unwrap_or_default()));
+                    // One that serves everybody, and those of cases that end their servers.
+                    let own = if role.starts_with("server") && starts > 1 { starts } else { 0 };
+                    *drivers.entry((role.to_owned(), text.to_owned())).or_insert(1) += own;
                 }
             }
         }
     }
-    for (command, kind) in drivers {
-        plugins.insert(kind, Started { count: 1, command });
+    for ((role, command), count) in drivers.into_iter().filter(|((role, _), _)| !role.ends_with(" rust")) {
+        let kind = format!("driver {}", role.rsplit(' ').next().unwrap_or_default());
+        plugins.entry(kind).or_insert(Started { count: 0, command }).count += count;
     }
     plugins
+}
+
+/// How often a case's server is started: scripts stop it, start another one, or have two.
+fn starts_of(script: &str, launch: &str) -> u64 {
+    match (script, launch) {
+        ("persistence" | "crypto-isolation", _) => 3,
+        ("two-clients", "plugin") => 2,
+        _ => 1,
+    }
 }
 
 /// Processor time of one start, on average.
