@@ -281,7 +281,7 @@ scripts:
     write(&place, server, "{ client: [tool], server: [program], tls: [none] }", scripts);
     let text = place.read("tools.yaml").replace(
         "patterns:\n          - { exit: 1, stderr: '^(",
-        "patterns:\n          - { exit: 1, stderr: 'connection failed|nobody listens', code: UNAVAILABLE }\n          - { exit: 1, stderr: '^(",
+        "patterns:\n          - { exit: 1, stderr: 'connection failed|nobody listens|reset the connection', code: UNAVAILABLE }\n          - { exit: 1, stderr: '^(",
     );
     place.write("tools.yaml", &text);
     all_pass(&place, 1);
