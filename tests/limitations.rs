@@ -215,3 +215,31 @@ matrix:
     assert_ne!(outdated, rule);
     assert_eq!(run(&outdated, "go"), (1, verdicts(&["failed"])));
 }
+
+#[test]
+fn the_rule_beside_the_evidence_makes_the_failure_a_known_one() {
+    let place = Place::new();
+    let scenario = |more: &str| {
+        format!(
+            "soupscen: 1
+name: once
+{more}peers:
+  rust: {{ builtin: {{}} }}
+  bad:
+    server: {{ plugin: {{ run: [sh, -c, 'exit 3'] }}, provides: [launch.plugin, tls.auto, service.kv] }}
+matrix:
+  axes: {{ client: [rust], server: [bad], launch: [plugin], tls: [auto] }}
+{PUT_GET}"
+        )
+    };
+    place.write("once.yaml", &scenario(""));
+    let (ran, results) = place.results("once.yaml", &[]);
+    ran.exits(1);
+    let folder = text(&results.cases()[0]["attempts"][0]["folder"]).to_owned();
+    let rule = std::fs::read_to_string(place.at("home/runs/latest").join(folder).join("rule.yaml")).unwrap();
+    place.write("rule.yaml", &rule);
+    place.write("once.yaml", &scenario("include: [rule.yaml]\n"));
+    let (ran, results) = place.results("once.yaml", &[]);
+    ran.exits(0);
+    assert_eq!(results.verdicts().into_values().collect::<Vec<_>>(), ["known"], "{rule}");
+}

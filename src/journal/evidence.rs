@@ -1,13 +1,17 @@
 //! Folders of evidence for people: `evidence/<case key>/` in the run's folder, one for each red
 //! case. Everything in them is in the journal as well; here it can be opened without a tool.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::RunFolder;
 use crate::event::{Attempt, CaseRecord};
+use crate::outcome::{Ending, Phase};
 
 /// Folders that one run makes at most; a run with more red cases has one problem, not thousands.
 pub const FOLDERS: u64 = 1000;
@@ -24,7 +28,56 @@ pub fn write(run: &RunFolder, record: &mut CaseRecord) -> io::Result<()> {
         attempt.folder = Some(name.clone());
         outputs(&folder, number, attempt)?;
     }
+    if let Some(rule) = rule(record) {
+        fs::write(folder.join("rule.yaml"), rule)?;
+    }
     fs::write(folder.join("case.json"), serde_json::to_vec_pretty(&*record)?)
+}
+
+/// A file to include that makes just this failure a known limitation.
+#[derive(Serialize)]
+struct RuleFile {
+    soupscen: u8,
+    expectations: [Rule; 1],
+}
+
+#[derive(Serialize)]
+struct Rule {
+    id: String,
+    when: String,
+    outcome: &'static str,
+    at: Phase,
+    #[serde(rename = "match")]
+    matching: BTreeMap<&'static str, String>,
+    reason: &'static str,
+}
+
+/// The rule for a failure whose phase and cause are known; a person is to widen it and say why.
+fn rule(record: &CaseRecord) -> Option<String> {
+    let seen = &record.attempts.last()?.observation;
+    let fails = matches!(seen.ending, Ending::Failed | Ending::TimedOut | Ending::Crashed);
+    let (phase, cause) = (seen.phase.filter(|_| fails)?, seen.cause.as_ref()?);
+    let axes = record.axes.iter().map(|(axis, value)| (axis.as_str(), value.as_str()));
+    let same: Vec<_> = axes
+        .chain([("script", record.script.as_str())])
+        .map(|(name, value)| format!("{name} == {}", word(value)))
+        .collect();
+    let rule = Rule {
+        id: format!("{}-{}", record.script, record.key),
+        when: same.join(" and "),
+        // Whichever way: `failed` is any of them.
+        outcome: "failed",
+        at: phase,
+        matching: BTreeMap::from([("cause", cause.code.clone())]),
+        reason: "say why; leave out of `when` what does not matter",
+    };
+    serde_yaml::to_string(&RuleFile { soupscen: 1, expectations: [rule] }).ok()
+}
+
+/// A value as expressions take it.
+fn word(value: &str) -> String {
+    let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if plain { value.to_owned() } else { format!("{value:?}") }
 }
 
 fn outputs(folder: &Path, number: u32, attempt: &Attempt) -> io::Result<()> {
@@ -53,6 +106,7 @@ mod tests {
         let text = fs::read_to_string(folder.join("case.json")).unwrap();
         assert_eq!(serde_json::from_str::<CaseRecord>(&text).unwrap(), record);
         assert!(said > 0);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), said + 1);
+        assert!(folder.join("rule.yaml").is_file());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), said + 2);
     }
 }

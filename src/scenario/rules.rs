@@ -227,8 +227,8 @@ fn matching(sink: &mut Sink, node: &Node) -> Match {
     let mut matches = Match::default();
     let Some(fields) = sink.fields::<schema::Match>(node) else { return matches };
     if let Some(cause) = fields.get(sink, "cause").and_then(|node| sink.text(node, "`cause`")) {
-        let segment =
-            |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        // gRPC's names of codes are segments too: rpc.status.NOT_FOUND.
+        let segment = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if !cause.value.split('.').all(segment) {
             let message = format!("`{}` is no cause code", short(&cause.value));
             sink.error(
