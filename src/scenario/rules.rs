@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
-use super::decode::{Fields, Sink};
+use super::decode::{CODES, Fields, Sink};
 use super::expr::Pending;
 use super::model::{Peer, Rule, RuleOutcome};
 use super::reader::legal_name;
@@ -227,8 +227,9 @@ fn matching(sink: &mut Sink, node: &Node) -> Match {
     let mut matches = Match::default();
     let Some(fields) = sink.fields::<schema::Match>(node) else { return matches };
     if let Some(cause) = fields.get(sink, "cause").and_then(|node| sink.text(node, "`cause`")) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         // gRPC's names of codes are segments too: rpc.status.NOT_FOUND.
-        let segment = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let segment = |s: &str| (!s.is_empty() && s.bytes().all(plain)) || CODES.contains(&s);
         if !cause.value.split('.').all(segment) {
             let message = format!("`{}` is no cause code", short(&cause.value));
             sink.error(

@@ -147,6 +147,7 @@ fn rules() {
     check("at: tls", "match: { code: NOTFOUND }", "unknown-code", "NOTFOUND", "did you mean `NOT_FOUND`?");
     check("at: tls", "match: { text: \"(\" }", "bad-regex", "\"(\"", "-");
     check("at: tls", "match: { cause: TLS.x }", "bad-cause", "TLS.x", "dotted words");
+    check("at: tls", "match: { cause: rpc.status.NOTFOUND }", "bad-cause", "rpc.status.NOTFOUND", "dotted words");
     check("at: tls", "match: { alert: 300 }", "out-of-range", "300", "-");
     check("at: tls", "review_by: 2027-02-30", "bad-date", "2027-02-30", "YYYY-MM-DD");
     check(
