@@ -77,11 +77,24 @@ def differs(fact):
     return fact["requested"] is not None and got(fact) is not None and fact["requested"] != got(fact)
 
 
+def named(fact):
+    """The connection that a reading is of, None for the case's own, and what was read."""
+    connection, _, name = fact["fact"].rpartition(".")
+    return connection or None, name
+
+
+def requested(fact, planned):
+    """What the plan asks of the connection that a reading is of."""
+    connection, name = named(fact)
+    further = planned.get("connections", {}).get(connection, {})
+    return further.get(name, planned["axes"].get(name))
+
+
 def softened(fact, planned):
     """Whether the plan says that this difference is shown only."""
     for policy in planned.get("only_reported", []):
         values = policy.get("values", [])
-        if policy["fact"] == fact["fact"] and (not values or got(fact) in values):
+        if policy["fact"] == named(fact)[1] and (not values or got(fact) in values):
             return True
     return False
 
@@ -125,10 +138,10 @@ def judge_one(expected, seen, planned):
     if outcome == "unsupported":
         return "unsupported" if red else "unexpected-pass"
     if outcome == "not-effective":
-        if any(fact["fact"] != expected["fact"] for fact in red):
+        if any(named(fact)[1] != expected["fact"] for fact in red):
             return "not-effective"
-        named = [fact for fact in facts if fact["fact"] == expected["fact"]]
-        return "known" if any(differs(fact) for fact in named) else "unexpected-pass"
+        own = [fact for fact in facts if fact["fact"] == expected["fact"]]
+        return "known" if any(differs(fact) for fact in own) else "unexpected-pass"
     if red:
         return "not-effective"
     return "passed" if outcome == "passed" or expected.get("or_passed") else "unexpected-pass"
@@ -192,8 +205,11 @@ def contradictions(case, planned):
         if seen["checked"] < len(seen.get("checks", [])):
             yield "it has more checks than were executed"
         for fact in seen.get("facts", []):
-            if (fact["requested"] is not None) != (fact["fact"] in planned["axes"]):
-                asked = planned["axes"].get(fact["fact"])
+            asked, connection = requested(fact, planned), named(fact)[0]
+            if connection and connection not in planned.get("connections", {}):
+                yield f"`{fact['fact']}` is of a connection that the plan does not have"
+            # A value of the scenario's own asks for one of the engine's, under another name.
+            if fact["requested"] != asked if connection else (fact["requested"] is None) != (asked is None):
                 yield f"`{fact['fact']}` is requested {fact['requested']!r}, and the plan has {asked!r}"
             if differs(fact) and bool(fact.get("report_only")) != softened(fact, planned):
                 yield f"whether the difference of `{fact['fact']}` is only reported is not what the plan says"

@@ -11,7 +11,8 @@ use run::{Place, ROOT, Ran, Results, ran, toolchains};
 use serde_json::{Value, json};
 
 /// The scenarios that are judged again, with the least number of cases that each has.
-const SCENARIOS: &[(&str, usize)] = &[("quick", 18), ("negative/handshake", 82), ("negative/patience", 9)];
+const SCENARIOS: &[(&str, usize)] =
+    &[("quick", 18), ("negative/handshake", 82), ("negative/patience", 9), ("stock/reference", 150)];
 
 /// A finished run beside its plan.
 struct Judged {
@@ -135,4 +136,16 @@ fn an_independent_reader_sees_what_was_changed() {
     });
     quick.refuses("another plan", |run| run["run"]["plan_digest"] = json!("0"));
     quick.refuses("the plan has", |run| run["cases"][0]["axes"]["client"] = json!("other"));
+    // Further connections of a script ask for themselves.
+    let stock = Judged::new("stock/reference");
+    fn other(run: &mut Value) -> &mut Value {
+        fact(seen(run, "passed", "stock/two-connections"), "other.tls")
+    }
+    stock.refuses("`other.tls` is requested", |run| other(run)["requested"] = json!("auto"));
+    stock.refuses("of a connection that the plan does not have", |run| {
+        other(run)["fact"] = json!("another.tls");
+    });
+    stock.refuses("passed, and it should be not-effective", |run| {
+        other(run)["effective"] = json!({ "value": "auto" });
+    });
 }

@@ -14,7 +14,7 @@ use crate::outcome::Expected;
 use crate::plan::{
     self, Case, Counts, Disposition, Exclusion, Lacking, Missing, OnlyReported, Plan, RemoveKind, Selection, Why,
 };
-use crate::scenario::model::{Rule, RuleOutcome};
+use crate::scenario::model::{ConnectDef, Op, Rule, RuleOutcome, Script};
 
 /// Version of the JSON lines.
 pub const FORMAT: u32 = 1;
@@ -148,6 +148,9 @@ pub enum PlanLine {
         script: String,
         /// Axis → value, without axes that do not apply.
         axes: BTreeMap<String, String>,
+        /// Further connections of its script: name → axis → what it asks in place of `axes`.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        connections: BTreeMap<String, BTreeMap<String, String>>,
         /// What is expected of it.
         #[serde(flatten)]
         planned: Planned,
@@ -311,6 +314,7 @@ fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u
             block: plan.block(&case).name.clone(),
             script: plan.script(&case).name.clone(),
             axes: plan.axes(&case),
+            connections: connections(plan.script(&case)),
             planned: planned(plan, &case),
             only_reported: plan.only_reported(&case),
         };
@@ -318,6 +322,16 @@ fn json(out: &mut dyn Write, plan: &Plan, selection: &Selection) -> io::Result<u
         written += 1;
     }
     Ok(written)
+}
+
+fn connections(script: &Script) -> BTreeMap<String, BTreeMap<String, String>> {
+    let all = script.all_steps().into_iter().filter_map(|step| match &step.op {
+        Op::Connect(connect) => Some(connect),
+        _ => None,
+    });
+    let asked =
+        |connect: &ConnectDef| connect.with.iter().map(|(axis, value)| (axis.clone(), (*value).to_owned())).collect();
+    all.map(|connect| (connect.name.clone(), asked(connect))).collect()
 }
 
 fn line(out: &mut dyn Write, line: &PlanLine) -> io::Result<()> {
