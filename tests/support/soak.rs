@@ -18,6 +18,8 @@ pub struct Sample {
     pub descriptors: u64,
     /// Threads.
     pub threads: u64,
+    /// Processor time that it has used so far, in clock ticks.
+    pub ticks: u64,
 }
 
 /// A run as it was watched, moment after moment.
@@ -54,7 +56,15 @@ fn sample(pid: u32) -> Option<Sample> {
         line.split_whitespace().nth(1)?.parse().ok()
     };
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
-    Some(Sample { rss: number("VmRSS:")?, descriptors, threads: number("Threads:")? })
+    Some(Sample { rss: number("VmRSS:")?, descriptors, threads: number("Threads:")?, ticks: ticks(pid)? })
+}
+
+/// User and system time: fields 14 and 15 of `/proc/PID/stat`, proc(5). The second may have spaces.
+fn ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 impl Watched {
