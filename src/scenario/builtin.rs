@@ -19,7 +19,8 @@ pub(super) const METHODS: &[(&str, &[&str])] = &[
 ];
 
 /// Capabilities that no axis asks for.
-pub(super) const OTHERS: &[&str] = &["stream.interleaved", "stdio"];
+pub(super) const OTHERS: &[&str] =
+    &["stream.interleaved", "stdio", "compression.gzip", "wait-for-ready", "limits", "keepalive"];
 
 /// What soupscen's own server provides.
 const SERVER: &[&str] = &[
