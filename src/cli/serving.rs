@@ -2,6 +2,7 @@
 //! `soupscen call` finds the last one, with the certificates that it needs. An entry goes with its
 //! server; while that lives it holds a lock on it, which tells an entry that was left behind.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -42,26 +43,33 @@ pub(super) struct Entry {
 
 /// The entry of this process: a folder for its owner only, removed with it.
 pub(super) struct Listing {
-    folder: Scratch,
+    /// `None` once it is removed.
+    folder: Option<Scratch>,
     lock: Option<File>,
+    home: PathBuf,
 }
 
 impl Listing {
     /// Makes the folder, and removes what servers that were killed have left behind.
     pub(super) fn new(home: &Path) -> std::io::Result<Self> {
         let all = home.join("serving");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
         for (folder, found) in entries(&all) {
             if matches!(found, Found::Left(_)) {
                 let _ = std::fs::remove_dir_all(folder);
             }
         }
-        Ok(Self { folder: Scratch::below(&all)?, lock: None })
+        let make = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
+            Scratch::below(&all)
+        };
+        // Another server that ends may have removed the folder in between.
+        let folder = make().or_else(|_| make())?;
+        Ok(Self { folder: Some(folder), lock: None, home: home.to_owned() })
     }
 
     /// Where certificates can be put.
     pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+        self.folder.as_ref().map_or(&self.home, Scratch::path)
     }
 
     /// From now on the server is found.
@@ -78,6 +86,15 @@ impl Listing {
         std::fs::rename(&path, self.folder().join(FILE))?;
         self.lock = Some(file);
         Ok(())
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.folder = None;
+        // Where nothing else is kept, nothing stays.
+        let _ = std::fs::remove_dir(self.home.join("serving"));
+        let _ = std::fs::remove_dir(&self.home);
     }
 }
 
@@ -120,11 +137,8 @@ pub(super) fn last(home: &Path) -> Result<Option<Entry>, String> {
                 gone.service, gone.peer, gone.address
             );
             for found in all.iter().rev() {
-                if let Found::Running(entry) = found {
-                    text.push_str(&format!(
-                        "; {} by {} still runs: --server {}",
-                        entry.service, entry.peer, entry.address
-                    ));
+                if let Found::Running(Entry { service, peer, address, .. }) = found {
+                    let _ = write!(text, "; {service} by {peer} still runs: --server {address}");
                 }
             }
             text.push_str("; start one with `soupscen serve`, or say --server ADDRESS");

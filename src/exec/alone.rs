@@ -224,7 +224,7 @@ impl Alone {
         let folder = std::path::absolute(&self.peer.folder).unwrap_or_else(|_| self.peer.folder.clone());
         let mut axes: Map<String, Value> =
             crate::axis::table().iter().map(|def| (def.name.to_owned(), "".into())).collect();
-        for (name, value) in axes.iter_mut() {
+        for (name, value) in &mut axes {
             if let Some(asked) = names.0.get(name) {
                 *value = asked.clone();
             }

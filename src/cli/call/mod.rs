@@ -34,7 +34,7 @@ pub struct CallArgs {
     /// package.Service/Method.
     #[arg(value_name = "OP")]
     pub op: String,
-    /// Fields of the message, like key=a quantity=2 ask.delay_ms=50. A stream of requests that is
+    /// Fields of the message, like key=a quantity=2 `ask.delay_ms=50`. A stream of requests that is
     /// given none, and no --data, reads them from standard input, one a line.
     #[arg(value_name = "NAME=VALUE", value_parser = pair)]
     pub arguments: Vec<(String, String)>,

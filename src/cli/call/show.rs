@@ -46,11 +46,10 @@ impl Show {
             say_metadata("header", &result.headers);
         }
         if !ok || self.verbose {
-            let origin = if result.local == Some(true) && !ok { " (said by this client itself)" } else { "" };
+            let origin = if result.local == Some(true) { " (said by this client itself)" } else { "" };
             // The text of a success is nobody's business.
-            let text =
-                if ok || result.status.text.is_empty() { String::new() } else { format!(": {}", result.status.text) };
-            say(&format!("{}{text}{origin}", result.status.code));
+            let text = if ok { String::new() } else { format!(": {}{origin}", result.status.text) };
+            say(&format!("{}{text}", result.status.code));
         }
         if self.verbose {
             say_metadata("trailer", &result.trailers);
