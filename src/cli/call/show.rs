@@ -72,7 +72,10 @@ impl Show {
             line(&report.to_string());
         } else {
             let code = cause.map(|cause| format!(" ({})", cause.code)).unwrap_or_default();
-            say(&format!("{}{code}", error.reported.error));
+            // A library's own words may be as short as `EOF`.
+            let phase = error.reported.phase.filter(|_| cause.is_none());
+            let phase = phase.map(|phase| format!("failed in {}: ", phase.name())).unwrap_or_default();
+            say(&format!("{phase}{}{code}", error.reported.error));
         }
     }
 }
