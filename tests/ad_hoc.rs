@@ -205,6 +205,10 @@ peers:
         ready: { stdout: "serving proto.KV at (\\S+)" }
       provides: [service.kv, transport.tcp, tls.none, tls.server, "key.*"]
   elsewhere: { server: { attach: "127.0.0.1:7443", provides: [service.kv, tls.none] } }
+  unbuilt:
+    build: { run: ["false"], inputs: [peers.yaml] }
+    client: { driver: { run: [./none] }, provides: [service.kv, launch.direct, transport.tcp, tls.none] }
+    server: { driver: { run: [./none] }, provides: [service.kv, transport.tcp, tls.none] }
   plugin: { server: { plugin: { run: [./plugin] }, provides: [service.kv, tls.none] } }
   rude:
     server: { driver: { run: [./rude.sh] }, provides: [service.kv, transport.tcp, tls.none] }
@@ -235,6 +239,9 @@ fn programs_are_peers_and_what_a_peer_cannot_do_is_said() {
     serve("elsewhere", &[]).exits(2).says("--server 127.0.0.1:7443");
     serve("plugin", &[]).exits(2).says("which its client starts").says("--plugin");
     serve("nobody", &[]).exits(2).says("no peer `nobody`").says("tool, program");
+    // What is not to be asked for needs no build; what is, fails with it.
+    serve("unbuilt", &["--tls", "server"]).exits(2).says("does not provide `tls.server`").never_says("building");
+    serve("unbuilt", &[]).exits(2).says("building unbuilt: false").says("status 1");
     serve("rude", &[]).exits(3).says("ended with status 7").says("I never heard of it");
     place.run(["serve", "kv", "--peer", "nobody"]).exits(2).says("there are: rust").says("--from FILE");
     place.run([&["call", "kv.get", "key=a", "--peer", "plugin"], &from[..]].concat()).exits(2).says("--server");
@@ -248,6 +255,15 @@ fn programs_are_peers_and_what_a_peer_cannot_do_is_said() {
 #[test]
 fn the_built_in_peer_can_be_named_and_a_port_that_is_taken_is_told() {
     let place = Place::new();
+    place.run(["serve", "kv", "--port", "0", "--transport", "unix"]).exits(2).says("--transport is for plugins");
+    let socket = format!("unix:{}", place.at("s.sock").display());
+    let at_socket = ["kv", "--peer", "rust", "--address", &socket, "--transport", "tcp"];
+    let (mut server, line) = serving(&place, &at_socket);
+    assert!(line.contains(&format!(" at {socket} with tls none")), "{line}");
+    place.run(["call", "kv.put", "key=a", "value=b", "--server", &socket]).exits(0);
+    assert_eq!(server.ended_by(Signal::SIGTERM), Some(0));
+    assert!(!place.at("s.sock").exists());
+
     let (mut server, line) = serving(&place, &["kv", "--peer", "rust", "--tls", "mutual"]);
     assert!(line.starts_with("serving proto.KV by rust at 127.0.0.1:"), "{line}");
     let address = line.split(" at ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
@@ -276,7 +292,9 @@ fn by_driver(peer: &str) {
     let (mut server, _) = serving(&place, &[&["kv"], &by[..]].concat());
     let ours = server.child.id().cast_signed();
     let drivers = place.processes().into_iter().filter(|(pid, words)| *pid != ours && words.contains("driver"));
-    drivers.for_each(|(pid, _)| drop(kill(Pid::from_raw(pid), Signal::SIGKILL)));
+    for (pid, _) in drivers {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
     assert_eq!(server.child.wait().unwrap().code(), Some(3));
     nothing_left(&place);
 }

@@ -123,9 +123,7 @@ async fn client(job: &Job, folder: &Scratch, printer: &Printer) -> Result<Who, u
     let spawner = Spawner::start(&folder.path().to_string_lossy())
         .map_err(|error| unusable(&format!("the thread that starts processes cannot be started: {error}")))?
         .with_temporary(&temporary);
-    let built = peer_files::build(&found.peer, &spawner, printer).await.map_err(|_| exit::INVALID)?;
-    let alone =
-        Alone { peer: found.peer.clone(), output: built.output, vars: found.vars.clone(), spawner, folder: own };
+    let mut alone = Alone { peer: found.peer.clone(), output: None, vars: found.vars.clone(), spawner, folder: own };
     let asked = Asked {
         service: job.call.service.as_deref(),
         plugin: job.target.is_none(),
@@ -136,6 +134,10 @@ async fn client(job: &Job, folder: &Scratch, printer: &Printer) -> Result<Who, u
         tls: &job.tls,
         dial: &job.tls,
     };
+    // What it cannot do is said before it is built.
+    alone.client(&asked).map_err(|text| unusable(&text))?;
+    let built = peer_files::build(&found.peer, &alone.spawner, printer).await.map_err(|_| exit::INVALID)?;
+    alone.output = built.output;
     let interleaves = alone.interleaves();
     alone.client(&asked).map(|playing| Who::Peer(playing, interleaves)).map_err(|text| unusable(&text))
 }

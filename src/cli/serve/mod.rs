@@ -94,10 +94,10 @@ pub struct ListenArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<Target>,
     /// Short for --address 127.0.0.1:PORT.
-    #[arg(long, value_name = "PORT", conflicts_with_all = ["address", "transport"])]
+    #[arg(long, value_name = "PORT", conflicts_with = "address")]
     pub port: Option<u16>,
     /// Socket family of a plugin or peer: unix (as Go's plugins) or tcp.
-    #[arg(long, value_name = "FAMILY", value_parser = transport, conflicts_with = "address")]
+    #[arg(long, value_name = "FAMILY", value_parser = transport)]
     pub transport: Option<Transport>,
     /// TLS.
     #[command(flatten)]
@@ -151,6 +151,9 @@ async fn main_async(args: ServeArgs, printer: &Printer) -> ExitCode {
     let level = lookup("LOG_LEVEL").filter(|name| !name.is_empty());
     let log = Log::new(level.as_deref().and_then(Level::from_name).unwrap_or(Level::Warn));
     let service = args.service;
+    if service.listen().transport.is_some() && service.listen().at().is_some() {
+        return fail(2, "--transport is for plugins, and for peers: --address says where the built-in server listens");
+    }
     let launched = lookup(&cookie.key).is_some() || PluginEnv::suggests_launch(&lookup);
     let result = match (launched, service.listen().at()) {
         (true, _) => match PluginEnv::read(&cookie, &lookup) {

@@ -101,12 +101,14 @@ async fn prepare<'a>(
     let spawner = Spawner::start(&folder.path().to_string_lossy())
         .map_err(|error| wrong(&format!("the thread that starts processes cannot be started: {error}")))?
         .with_temporary(&temporary);
-    let built = peer_files::build(&found.peer, &spawner, printer).await.map_err(|_| exit::INVALID)?;
-    let alone =
-        Alone { peer: found.peer.clone(), output: built.output, vars: found.vars.clone(), spawner, folder: own };
+    let mut alone = Alone { peer: found.peer.clone(), output: None, vars: found.vars.clone(), spawner, folder: own };
     let transport = args.transport.unwrap_or_else(|| alone.transport());
     let asked =
         Asked { service: Some(service.name()), plugin: false, transport, tls: &certs.server, dial: &certs.dial };
+    // What it cannot do is said before it is built.
+    alone.server(&asked).map_err(|text| wrong(&text))?;
+    let built = peer_files::build(&found.peer, &alone.spawner, printer).await.map_err(|_| exit::INVALID)?;
+    alone.output = built.output;
     let playing = alone.server(&asked).map_err(|text| wrong(&text))?;
     let storage = match service.storage() {
         Some(folder) => {
