@@ -17,7 +17,8 @@ use serde_json::Value;
 /// A program whose output is read line by line; killed with its test.
 struct Talking {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    /// `None` once nobody reads any more.
+    lines: Option<BufReader<ChildStdout>>,
     stdin: Option<ChildStdin>,
 }
 
@@ -25,14 +26,14 @@ impl Talking {
     fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = child.stdout.take().map(BufReader::new);
         let stdin = child.stdin.take();
         Self { child, lines, stdin }
     }
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
+        self.lines.as_mut().unwrap().read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
@@ -169,6 +170,18 @@ fn streams_of_the_built_in_client_are_shown_as_they_come() {
     streams_as_they_come(&place, &[]);
     assert_eq!(server.ended_by(Signal::SIGINT), Some(0));
     nothing_left(&place);
+}
+
+#[test]
+fn a_stream_ends_with_its_reader() {
+    let place = Place::new();
+    let (_server, _) = serving(&place, &["stock", "--port", "0"]);
+    let mut monitor = talking(&place, &["call", "stock.monitor", "prefix=a/*"]);
+    assert_eq!(monitor.line(), "kind=READY revision=0");
+    // Nothing is printed any more, so that no write tells it.
+    monitor.lines = None;
+    assert_eq!(monitor.child.wait().unwrap().code(), Some(0));
+    place.run(["call", "stock.inventory", "ask.settle_ms=2000"]).exits(0).says("open=0 broken=1");
 }
 
 #[test]

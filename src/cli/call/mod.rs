@@ -1,8 +1,10 @@
 //! `soupscen call`: a client by hand, the built-in one or any peer. `what` finds the method and its
-//! messages, `input` reads messages from standard input, `play` calls, `show` tells what came back.
+//! messages, `input` reads messages from standard input, `play` calls, `show` tells what came back
+//! for as long as there is a `reader`.
 
 mod input;
 mod play;
+mod reader;
 mod show;
 mod what;
 

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Job;
-use super::input;
 use super::show::say;
 use super::what::Call;
+use super::{input, reader};
 use crate::cli::printer::Printer;
 use crate::cli::{exit, peer_files};
 use crate::exec::COOKIE;
@@ -287,12 +287,14 @@ async fn streamed(
     // Kept until the end: dropped, it would end the sending side.
     let mut sender = None;
     let mut count = 0;
+    let mut unread = std::pin::pin!(reader::gone());
     let stop = loop {
         let mut next = stream.receive();
         let got = loop {
             tokio::select! {
                 biased;
                 _ = interrupts.next() => break Err(Stop::Interrupted),
+                () = &mut unread => break Err(Stop::Unread),
                 got = &mut next => break got.map_err(Stop::from),
                 fed = &mut feeding, if sender.is_none() => match fed {
                     Ok((kept, Ok(()))) => sender = Some(kept),
