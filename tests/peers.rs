@@ -90,3 +90,41 @@ fn mistakes_are_told_with_their_place() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("peers.yaml:4:5") && said.contains("did you mean `lang`"), "{said}");
 }
+
+#[test]
+fn every_command_finds_peers_in_the_same_places() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |path: &str, name: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        let text =
+            format!("soupscen: 1\npeers: {{ {name}: {{ server: {{ attach: '127.0.0.1:1', provides: [] }} }} }}\n");
+        std::fs::write(path, text).expect("written");
+    };
+    write("scenarios/peers/list.yaml", "listed");
+    write("fixtures/peers/own/peer.yaml", "own");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_soupscen"));
+        command.args(["--color", "never"]).args(args).current_dir(folder.path());
+        command.env("SOUPSCEN_HOME", folder.path().join("home")).output().expect("soupscen runs")
+    };
+    let text = stdout(&run(&["peers"]));
+    assert!(text.contains("listed: ") && text.contains("own: "), "{text}");
+    for name in ["listed", "own"] {
+        let output = run(&["driver", "check", "--peer", name]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!("peer `{name}` is not run by a driver")), "{said}");
+        let said = String::from_utf8_lossy(&run(&["serve", "kv", "--peer", name]).stderr).into_owned();
+        assert!(said.contains("runs already at 127.0.0.1:1"), "{said}");
+    }
+    for args in [
+        &["driver", "check", "--peer", "none"][..],
+        &["serve", "kv", "--peer", "none"],
+        &["call", "kv.get", "--peer", "none"],
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said.contains("there are: listed, own, rust"), "{said}");
+    }
+}

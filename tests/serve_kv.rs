@@ -34,7 +34,14 @@ impl Drop for Running {
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.env_clear().args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // No place for notes of what is served: these tests name their servers.
+    command
+        .env_clear()
+        .env("SOUPSCEN_HOME", "/dev/null/none")
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 

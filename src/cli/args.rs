@@ -36,9 +36,9 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Make reports of finished or interrupted runs again.
     Report(ReportArgs),
-    /// Serve a service with the built-in peer, directly or as a go-plugin server.
+    /// Serve a service: with the built-in peer, directly or as a go-plugin server, or with any peer.
     Serve(super::serve::ServeArgs),
-    /// Call a service with the built-in peer.
+    /// Call a service: with the built-in client, or with any peer.
     Call(super::call::CallArgs),
     /// Show peers: versions, roles, capabilities, whether they are built, and what is missing.
     Peers(super::peers::PeersArgs),

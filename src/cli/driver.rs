@@ -6,13 +6,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::exit;
+use super::peer_files;
 use super::printer::Printer;
-use super::run::builds;
 use crate::exec::driver_program;
-use crate::peer::build::{BuildLine, Builder};
 use crate::peer::check::{self, Line, Verdict};
 use crate::process::{Program, Spawner, guard};
-use crate::scenario::{self, DiskFiles};
 
 /// Work on drivers.
 #[derive(Debug, Args)]
@@ -37,7 +35,8 @@ struct CheckArgs {
     /// A declared peer instead; it is built where it has to be.
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
-    /// The file that declares it: a scenario or a file of peers [default: fixtures/peers/NAME/peer.yaml].
+    /// The file that declares it: a scenario or a file of peers [default: scenarios/peers/*.yaml and
+    /// fixtures/peers/*/peer.yaml].
     #[arg(long, value_name = "FILE", requires = "peer")]
     from: Option<PathBuf>,
     /// Only this rule, or all that begin like this; may be given more than once.
@@ -82,13 +81,10 @@ async fn check(args: CheckArgs, printer: &Printer) -> ExitCode {
         }
     };
     let program = match args.peer {
-        Some(peer) => {
-            let from = args.from.unwrap_or_else(|| Path::new("fixtures/peers").join(&peer).join("peer.yaml"));
-            match of_peer(&peer, &from, &spawner, printer).await {
-                Ok(program) => program,
-                Err(status) => return status,
-            }
-        }
+        Some(peer) => match of_peer(&peer, args.from.as_deref(), &spawner, printer).await {
+            Ok(program) => program,
+            Err(status) => return status,
+        },
         None => Program::new(args.command),
     };
     let mut counts = [0_u32; 3];
@@ -140,30 +136,10 @@ fn show(line: &Line, printer: &Printer) {
 }
 
 /// The driver of a peer that a file declares, built where it has to be.
-async fn of_peer(name: &str, file: &Path, spawner: &Spawner, printer: &Printer) -> Result<Program, ExitCode> {
-    let peers = match scenario::load_peers(file, &DiskFiles) {
-        Ok(list) => {
-            printer.diagnostics(&list.sources, &list.diagnostics);
-            list.peers
-        }
-        Err((sources, diagnostics)) => {
-            printer.diagnostics(&sources, &diagnostics);
-            return Err(ExitCode::from(exit::INVALID));
-        }
-    };
-    let Some(peer) = peers.get(name) else {
-        let known: Vec<_> = peers.keys().map(String::as_str).collect();
-        let text = format!("`{}` has no peer `{name}`; it has: {}", file.display(), known.join(", "));
-        return Err(unusable(printer, &text));
-    };
-    let build = Builder::new(builds(), false, spawner.clone());
-    let built = build.build(peer, |line| {
-        if let BuildLine::Started { command } = line {
-            printer.say(&format!("building {name}: {command}"));
-        }
-    });
-    let built = built.await.map_err(|error| unusable(printer, &error.to_string()))?;
-    match driver_program(peer, built.output) {
+async fn of_peer(name: &str, from: Option<&Path>, spawner: &Spawner, printer: &Printer) -> Result<Program, ExitCode> {
+    let peer = peer_files::find(name, from, printer)?.peer;
+    let built = peer_files::build(&peer, spawner, printer).await?;
+    match driver_program(&peer, built.output) {
         Some(Ok(program)) => Ok(program),
         Some(Err(text)) => Err(unusable(printer, &text)),
         None => Err(unusable(printer, &format!("peer `{name}` is not run by a driver: nothing to check"))),

@@ -6,10 +6,12 @@ mod attach;
 mod certificates;
 mod check;
 mod driver;
+mod peer_files;
 mod peers;
 mod printer;
 mod run;
 mod select;
+mod serving;
 
 pub mod call;
 pub mod plan;
@@ -57,8 +59,8 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => select::plan_main(&args, &printer),
         Command::Run(args) => run::main(*args, &printer),
         Command::Report(args) => report::main(&args, &printer),
-        Command::Serve(args) => serve::main(args),
-        Command::Call(args) => call::main(args),
+        Command::Serve(args) => serve::main(args, &printer),
+        Command::Call(args) => call::main(args, &printer),
         Command::Driver(args) => driver::main(args, &printer),
         Command::Peers(args) => peers::main(&args, &printer),
         Command::Schema { which } => check::schema(which, &printer),

@@ -9,19 +9,17 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::exit;
+use super::peer_files;
 use super::printer::Printer;
 use super::run::builds;
 use crate::peer::build::{BuildError, BuildLine, Builder, Built};
 use crate::process::{Spawner, guard};
 use crate::scenario::model::{Capability, ClientWay, DirectWay, Peer, PluginWay};
-use crate::scenario::{self, DiskFiles};
-
-/// Where files of peers are when none is named.
-const DEFAULT_FOLDER: &str = "scenarios/peers";
 
 #[derive(Debug, Args)]
 pub(super) struct PeersArgs {
-    /// Scenarios, or files of peers [default: scenarios/peers/*.yaml].
+    /// Scenarios, or files of peers [default: scenarios/peers/*.yaml and
+    /// fixtures/peers/*/peer.yaml].
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Build what is not built yet.
@@ -63,27 +61,17 @@ pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
 /// The peers of all files; the first of each name counts.
 fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, Peer>> {
     if files.is_empty() {
-        let found = std::fs::read_dir(DEFAULT_FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
-        files = found.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
-        files.sort();
+        files = peer_files::default_files();
     }
     if files.is_empty() {
-        printer.error(&format!("there is no YAML file in `{DEFAULT_FOLDER}`; name a scenario or a file of peers"));
+        let places = peer_files::default_places();
+        printer.error(&format!("there are no files in {places}; name a scenario or a file of peers"));
         return None;
     }
     let mut peers = IndexMap::new();
     for file in &files {
-        match scenario::load_peers(file, &DiskFiles) {
-            Ok(list) => {
-                printer.diagnostics(&list.sources, &list.diagnostics);
-                for (name, peer) in list.peers {
-                    peers.entry(name).or_insert(peer);
-                }
-            }
-            Err((sources, diagnostics)) => {
-                printer.diagnostics(&sources, &diagnostics);
-                return None;
-            }
+        for (name, peer) in peer_files::read(file, printer).ok()?.peers {
+            peers.entry(name).or_insert(peer);
         }
     }
     Some(peers)

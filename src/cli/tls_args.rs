@@ -43,11 +43,13 @@ pub struct TlsArgs {
 impl TlsArgs {
     /// Reads the files. The mode is left to the command: its default depends on how it is run.
     pub(super) fn load(&self, mode: TlsMode) -> Result<TlsSpec, PkiError> {
+        // Peers that are other programs read the files from folders of their own.
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some(Arc::new(Identity::load(cert, key)?)),
+            (Some(cert), Some(key)) => Some(Arc::new(Identity::load(&whole(cert), &whole(key))?)),
             _ => None,
         };
-        let ca = self.ca.as_deref().map(Identity::load_trust).transpose()?.map(Arc::new);
+        let ca = self.ca.as_ref().map(|path| Identity::load_trust(&whole(path))).transpose()?.map(Arc::new);
         Ok(TlsSpec {
             mode,
             ca,

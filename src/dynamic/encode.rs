@@ -85,11 +85,11 @@ fn names(desc: &MessageDescriptor, template: &Value, place: &str, out: &mut Vec<
 }
 
 /// By the name in the file, or its JSON name.
-fn find(desc: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
+pub(super) fn find(desc: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
     desc.get_field_by_name(name).or_else(|| desc.get_field_by_json_name(name))
 }
 
-fn unknown(desc: &MessageDescriptor, name: &str, place: &str) -> DynamicError {
+pub(super) fn unknown(desc: &MessageDescriptor, name: &str, place: &str) -> DynamicError {
     let known: Vec<String> = desc.fields().map(|f| f.name().to_owned()).collect();
     DynamicError::Encode {
         place: place.to_owned(),

@@ -14,6 +14,7 @@ pub mod path;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use serde_json::Value;
 pub use decode::shorten;
 pub use details::DETAILS;
 pub use diff::Diff;
+pub use words::to_words;
 
 /// Files that soupscen brings along, by the name under which they can be imported.
 const SHIPPED: &[(&str, &str)] =

@@ -4,10 +4,11 @@
 //! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
 //! lane · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
-//! clients that know no messages · `peers` prepares peers · `outside` are peers that are only programs ·
+//! clients that know no messages · `alone` are roles without a plan, for the shell · `peers` prepares peers · `outside` are peers that are only programs ·
 //! `tls` makes certificates · `context` is what the cases of a run have in common.
 
 mod acts;
+pub mod alone;
 mod answer;
 mod case;
 mod context;

@@ -161,7 +161,7 @@ pub(super) fn shown(server: &model::ExecServer) -> String {
 }
 
 /// The client's part in TLS as templates see it; empty texts where nothing is asked.
-fn tls(spec: &TlsSpec) -> Value {
+pub(super) fn tls(spec: &TlsSpec) -> Value {
     let path = |p: Option<&Path>| p.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let own = spec.identity.as_ref().and_then(|i| i.files());
     let ca = spec.ca.as_ref().and_then(|i| i.files());
@@ -177,10 +177,10 @@ fn tls(spec: &TlsSpec) -> Value {
     })
 }
 
-type Holds<'a> = &'a dyn Fn(&Arc<crate::filter::Expr>) -> bool;
+pub(super) type Holds<'a> = &'a dyn Fn(&Arc<crate::filter::Expr>) -> bool;
 
 /// A client with its conditions decided.
-fn resolved_client(exec: &model::ExecClient, holds: Holds<'_>) -> model::ExecClient {
+pub(super) fn resolved_client(exec: &model::ExecClient, holds: Holds<'_>) -> model::ExecClient {
     let keeps = |arg: &Arg| decided(arg, holds);
     let run = |run: &ExecRun| ExecRun { command: command(&run.command, &keeps), ..run.clone() };
     model::ExecClient {
@@ -192,12 +192,12 @@ fn resolved_client(exec: &model::ExecClient, holds: Holds<'_>) -> model::ExecCli
     }
 }
 
-fn command(command: &ExecCommand, keeps: &dyn Fn(&Arg) -> bool) -> ExecCommand {
+pub(super) fn command(command: &ExecCommand, keeps: &dyn Fn(&Arg) -> bool) -> ExecCommand {
     let run = command.run.iter().filter(|arg| keeps(arg)).cloned().collect();
     ExecCommand { run, ..command.clone() }
 }
 
-fn decided(arg: &Arg, holds: Holds<'_>) -> bool {
+pub(super) fn decided(arg: &Arg, holds: Holds<'_>) -> bool {
     match arg {
         Arg::Group { when: Some(when), .. } => holds(when),
         _ => true,

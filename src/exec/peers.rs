@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::alone;
 use super::lane::LaneRequest;
 use super::outside::{self, Outside};
-use super::programs::{ServerProgram, start_driver};
+use super::programs::ServerProgram;
 use crate::axis::values::Launch;
 use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
@@ -226,27 +226,10 @@ impl Peers {
     }
 
     fn new_driver(&self, peer: &Peer, side: Side, command: &Command) -> Driver {
-        let name = format!("{} {}", role(side), peer.name);
-        let spawner = self.spawner.clone();
-        let states = Arc::clone(&self.states);
-        let (peer, command) = (peer.clone(), command.clone());
-        let log_level = self.log_level.clone();
-        let start = move || {
-            let output = output_of(&states, &peer.name);
-            let rendered = render(&peer, &command, &Map::new(), output);
-            let spawner = spawner.clone();
-            let log_level = log_level.clone();
-            let folder = peer.folder.clone();
-            let start = async move {
-                let (argv, mut env) = rendered?;
-                env.extend(log_level.map(|level| ("LOG_LEVEL".to_owned(), level)));
-                let program = Program { env, folder: Some(folder), ..Program::new(argv) };
-                start_driver(&spawner, program).await
-            };
-            let start: BoxFuture<'static, _> = Box::pin(start);
-            start
-        };
-        Driver::new(&name, Arc::new(start)).ready_within(self.plan.scenario().timeouts.start)
+        let (states, name) = (Arc::clone(&self.states), peer.name.clone());
+        let output = move || output_of(&states, &name);
+        let driver = alone::driver(role(side), (peer, command), output, self.spawner.clone(), self.log_level.clone());
+        driver.ready_within(self.plan.scenario().timeouts.start)
     }
 
     /// The server role of a peer as a process that serves nothing else, and the driver to end with
@@ -500,7 +483,7 @@ pub fn driver_program(peer: &Peer, output: Option<PathBuf>) -> Option<Result<Pro
 
 /// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
 /// serves cases with and without it.
-fn render(
+pub(super) fn render(
     peer: &Peer,
     command: &Command,
     context: &Map<String, Value>,

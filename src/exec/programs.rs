@@ -165,7 +165,7 @@ fn serve_command(request: &ServeRequest) -> Result<Vec<String>, String> {
         Transport::Tcp => "127.0.0.1:0".to_owned(),
         Transport::Unix => format!("unix:{}", text(&request.folder.join("kv.sock"))),
     };
-    let mut argv = vec![text(&program), "serve".into(), "kv".into(), "--address".into(), address];
+    let mut argv = vec![text(&program), "serve".into(), "kv".into(), "--unlisted".into(), "--address".into(), address];
     let mut flag =
         |name: &str, value: Option<String>| argv.extend(value.into_iter().flat_map(|v| [name.to_owned(), v]));
     let tls = &request.tls;

@@ -244,6 +244,14 @@ pub trait Actor: Send + Sync {
     fn act(&self, act: Act) -> BoxFuture<'_, Result<Acted, PeerError>>;
 }
 
+/// The sending side of a stream alone. Dropping it ends nothing but what was waited for.
+pub trait StreamSender: Send {
+    /// Sends one message; resolves when the transport took it.
+    fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>>;
+    /// Ends the sending side.
+    fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>>;
+}
+
 /// An open stream of a call.
 pub trait Stream: Send + Sync {
     /// Sends one message; resolves when the transport took it.
@@ -252,6 +260,9 @@ pub trait Stream: Send + Sync {
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, PeerError>>;
     /// Ends the sending side.
     fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>>;
+    /// Takes the sending side away, for whoever sends while another receives. From then on `send`
+    /// and `half_close` of the stream itself mean nothing.
+    fn take_sender(&mut self) -> Box<dyn StreamSender>;
     /// Cancels.
     fn cancel(&mut self) -> BoxFuture<'_, ()>;
     /// Status and trailers, once the receiving side ended or was cancelled.

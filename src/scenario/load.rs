@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::decode::Fields;
 use super::expr::Pending;
 use super::files::Files;
-use super::model::{Peer, Scenario};
+use super::model::{Peer, Scenario, Service};
 use super::reader::{Document, World};
 use super::yaml::{Entry, short};
 use super::{matrix, peers, rules, schema, scripts, services, settings};
@@ -46,6 +46,10 @@ pub fn load(path: &Path, files: &dyn Files) -> Result<(Scenario, Vec<Diagnostic>
 pub struct PeerList {
     /// By name.
     pub peers: IndexMap<String, Peer>,
+    /// Services by name: those of the files, and those that are always there.
+    pub services: IndexMap<String, Service>,
+    /// `vars`, for templates.
+    pub vars: Map<String, Value>,
     /// The texts to show diagnostics with.
     pub sources: SourceMap,
     /// Warnings and notes.
@@ -69,11 +73,13 @@ pub fn load_peers(path: &Path, files: &dyn Files) -> Result<PeerList, (SourceMap
         let entries = named(&mut world, &tops, "peers", "peers");
         let mut pending = Pending::default();
         let mut context = peers::Context::new(&mut pending, &services.all, &vars);
-        peers::read(&mut world, &mut context, &entries)
+        (peers::read(&mut world, &mut context, &entries), services.all)
     });
     let (diagnostics, failed) = std::mem::take(&mut world.sink).finish();
     match peers {
-        Some(peers) if !failed => Ok(PeerList { peers, sources: world.sources, diagnostics }),
+        Some((peers, services)) if !failed => {
+            Ok(PeerList { peers, services, vars, sources: world.sources, diagnostics })
+        }
         _ => Err((world.sources, diagnostics)),
     }
 }

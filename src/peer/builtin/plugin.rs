@@ -210,7 +210,11 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
 ///
 /// # Errors
 /// When it cannot listen.
-pub async fn run_direct(settings: ServeSettings, address: Target) -> Result<Ended, PluginError> {
+pub async fn run_direct(
+    settings: ServeSettings,
+    address: Target,
+    ready: impl FnOnce(&Target),
+) -> Result<Ended, PluginError> {
     let signals = Signals::listen(true)?;
     let mode = settings.mode.unwrap_or(TlsMode::None);
     if mode == TlsMode::Auto {
@@ -220,8 +224,10 @@ pub async fn run_direct(settings: ServeSettings, address: Target) -> Result<Ende
     let tls = TlsSpec { mode, ..settings.tls.clone() };
     let config = server_config(&defect(&settings).map_or(tls.clone(), |defect| defect.tls(tls)))?;
     let listener = listen(&address).await?;
-    let text = format!("serving {} at {} with tls {mode}", settings.serves.name(), listener.target());
+    let target = listener.target().clone();
+    let text = format!("serving {} at {target} with tls {mode}", settings.serves.name());
     let running = start(listener, config, App::direct(content(&settings, None)?).broken(settings.broken), settings.log);
+    ready(&target);
     say(&text)?;
     signals.ended().await;
     running.end(END_GRACE).await;

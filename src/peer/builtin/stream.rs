@@ -13,7 +13,7 @@ use super::account::{Known, local_status};
 use super::client::{Wire, deadline_passed, finish, from_map, path, prepare, unfinished};
 use super::codec::Raw;
 use crate::outcome::Phase;
-use crate::peer::{CallRequest, CallResult, PeerError, Stream};
+use crate::peer::{CallRequest, CallResult, PeerError, Stream, StreamSender};
 use crate::transport::Fault;
 
 /// A message on its way, and the sender that waits until the transport takes it.
@@ -28,10 +28,8 @@ enum Receiving {
 }
 
 pub(super) struct OpenStream {
-    outgoing: Option<mpsc::Sender<Outgoing>>,
+    sending: Sending,
     receiving: Receiving,
-    deadline: Instant,
-    budget: Duration,
     known: Known,
     result: CallResult,
 }
@@ -59,10 +57,8 @@ impl OpenStream {
         let request = prepare(messages, &metadata, Some(deadline))?;
         let task = tokio::spawn(async move { grpc.streaming(request, path, Raw).await });
         Ok(Self {
-            outgoing: Some(outgoing),
+            sending: Sending { outgoing: Some(outgoing), deadline: Instant::now() + deadline, budget: deadline },
             receiving: Receiving::Headers(task),
-            deadline: Instant::now() + deadline,
-            budget: deadline,
             known,
             result: unfinished(),
         })
@@ -74,7 +70,7 @@ impl OpenStream {
         }
         // Dropping the response resets the stream if it is still open.
         self.receiving = Receiving::Ended;
-        self.outgoing = None;
+        self.sending.outgoing = None;
         finish(&mut self.result, end, &self.known);
     }
 
@@ -84,8 +80,8 @@ impl OpenStream {
             match &mut self.receiving {
                 Receiving::Ended => return None,
                 Receiving::Headers(task) => {
-                    let Ok(joined) = timeout_at(self.deadline, task).await else {
-                        self.ended(Err(deadline_passed(self.budget)));
+                    let Ok(joined) = timeout_at(self.sending.deadline, task).await else {
+                        self.ended(Err(deadline_passed(self.sending.budget)));
                         continue;
                     };
                     match joined.unwrap_or_else(|error| Err(local_status(Code::Internal, error.to_string()))) {
@@ -97,21 +93,28 @@ impl OpenStream {
                         Err(status) => self.ended(Err(status)),
                     }
                 }
-                Receiving::Messages(body) => match timeout_at(self.deadline, body.message()).await {
+                Receiving::Messages(body) => match timeout_at(self.sending.deadline, body.message()).await {
                     Ok(Ok(Some(message))) => return Some(message),
                     Ok(Ok(None)) => {
                         let trailers = body.trailers().await.map(Option::unwrap_or_default);
                         self.ended(trailers);
                     }
                     Ok(Err(status)) => self.ended(Err(status)),
-                    Err(_) => self.ended(Err(deadline_passed(self.budget))),
+                    Err(_) => self.ended(Err(deadline_passed(self.sending.budget))),
                 },
             }
         }
     }
 }
 
-impl Stream for OpenStream {
+/// The end of a stream on which messages go out; without a queue once it is closed.
+struct Sending {
+    outgoing: Option<mpsc::Sender<Outgoing>>,
+    deadline: Instant,
+    budget: Duration,
+}
+
+impl StreamSender for Sending {
     fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>> {
         Box::pin(async move {
             let over = |why: &str| -> PeerError {
@@ -134,13 +137,28 @@ impl Stream for OpenStream {
         })
     }
 
+    fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>> {
+        self.outgoing = None;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Stream for OpenStream {
+    fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>> {
+        self.sending.send(message)
+    }
+
+    fn take_sender(&mut self) -> Box<dyn StreamSender> {
+        let outgoing = self.sending.outgoing.take();
+        Box::new(Sending { outgoing, deadline: self.sending.deadline, budget: self.sending.budget })
+    }
+
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, PeerError>> {
         Box::pin(async move { Ok(self.next().await) })
     }
 
     fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>> {
-        self.outgoing = None;
-        Box::pin(std::future::ready(Ok(())))
+        self.sending.half_close()
     }
 
     fn cancel(&mut self) -> BoxFuture<'_, ()> {

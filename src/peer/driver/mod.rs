@@ -4,6 +4,7 @@
 mod link;
 pub mod message;
 mod roles;
+mod sending;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,6 +126,18 @@ impl Driver {
         let Some(Ok(running)) = starting.peek() else { return };
         if running.link.send(&Request::Bye {}).await.is_ok() {
             let _ = tokio::time::timeout(BYE_WITHIN, running.link.ended()).await;
+        }
+    }
+
+    /// Resolves when the process has ended, with how, and its last words; never if none runs.
+    pub async fn ended(&self) -> String {
+        let running = self.slot().as_ref().and_then(|starting| starting.peek().and_then(|r| r.as_ref().ok().cloned()));
+        match running {
+            Some(running) => {
+                running.process.ended().await;
+                running.process.account()
+            }
+            None => std::future::pending().await,
         }
     }
 

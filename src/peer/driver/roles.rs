@@ -14,6 +14,7 @@ use super::message::{
     Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
     bytes_in, encode, metadata_in, metadata_out,
 };
+use super::sending::Sending;
 use super::{DRIVER_SLACK, Driver, Running, millis};
 use crate::axis::values::{Group, TlsMode};
 use crate::dynamic::DETAILS;
@@ -21,7 +22,7 @@ use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
 use crate::peer::{
     CallRequest, CallResult, Client, ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest,
-    Served, Server, ServerSaw, Stream, Target, TlsSpec,
+    Served, Server, ServerSaw, Stream, StreamSender, Target, TlsSpec,
 };
 
 /// An end that takes longer may be behind messages that were not taken.
@@ -46,7 +47,7 @@ impl Drop for CancelOnDrop<'_> {
 
 impl Driver {
     /// Asks with a deadline that the driver itself keeps; `what` names the request in errors.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         running: &Arc<Running>,
         slot: Slot,
@@ -68,7 +69,7 @@ impl Driver {
         format!("{prefix}{}-{}", self.starts.load(Ordering::Relaxed), running.link.fresh())
     }
 
-    fn unexpected(&self, what: &str, reply: &Reply) -> PeerError {
+    pub(super) fn unexpected(&self, what: &str, reply: &Reply) -> PeerError {
         let mut got = format!("{reply:?}");
         got.truncate(got.char_indices().nth(200).map_or(got.len(), |(i, _)| i));
         self.harness("driver.contract", &format!("the answer to `{what}` is of another kind: {got}"))
@@ -364,13 +365,13 @@ impl Connection for DriverConnection {
             if !matches!(reply, Reply::Opened { .. }) {
                 return Err(self.driver.unexpected("open", &reply));
             }
-            let mut open = DriverStream {
+            let sending = Sending {
                 driver: self.driver.clone(),
                 running: Arc::clone(&self.running),
                 stream,
                 deadline: request.deadline,
-                ended: Some(ended),
             };
+            let mut open = DriverStream { sending, ended: Some(ended) };
             for message in request.send {
                 open.send(message).await?;
             }
@@ -420,87 +421,71 @@ impl Connection for DriverConnection {
 }
 
 struct DriverStream {
-    driver: Driver,
-    running: Arc<Running>,
-    stream: String,
-    deadline: Duration,
+    sending: Sending,
     ended: Option<tokio::sync::oneshot::Receiver<Result<Reply, super::link::LinkError>>>,
-}
-
-impl DriverStream {
-    async fn ask(&self, verb: &'static str, request: Request) -> Result<Reply, PeerError> {
-        let slot = Slot::Stream(self.stream.clone(), verb);
-        self.driver.ask(&self.running, slot, &request, None, (verb, self.deadline)).await
-    }
 }
 
 impl Drop for DriverStream {
     fn drop(&mut self) {
         if self.ended.is_some() {
-            let cancel = Request::Cancel { stream: Some(self.stream.clone()), id: None, seq: None };
-            self.running.link.send_now(&cancel);
-            self.running.link.forget(&Slot::Ended(self.stream.clone()));
+            let cancel = Request::Cancel { stream: Some(self.sending.stream.clone()), id: None, seq: None };
+            self.sending.running.link.send_now(&cancel);
+            self.sending.running.link.forget(&Slot::Ended(self.sending.stream.clone()));
         }
     }
 }
 
 impl Stream for DriverStream {
     fn send(&mut self, message: Bytes) -> BoxFuture<'_, Result<(), PeerError>> {
-        Box::pin(async move {
-            let seq = self.running.link.fresh();
-            let request = Request::Send { stream: self.stream.clone(), seq, m: encode(&message) };
-            match self.ask("send", request).await? {
-                Reply::Sent { .. } => Ok(()),
-                other => Err(self.driver.unexpected("send", &other)),
-            }
-        })
+        self.sending.send(message)
+    }
+
+    fn take_sender(&mut self) -> Box<dyn StreamSender> {
+        Box::new(self.sending.clone())
     }
 
     fn receive(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, PeerError>> {
         Box::pin(async move {
-            let seq = self.running.link.fresh();
-            let request =
-                Request::Receive { stream: self.stream.clone(), seq, max: 1, within_ms: millis(self.deadline) };
-            match self.ask("receive", request).await? {
+            let seq = self.sending.running.link.fresh();
+            let request = Request::Receive {
+                stream: self.sending.stream.clone(),
+                seq,
+                max: 1,
+                within_ms: millis(self.sending.deadline),
+            };
+            match self.sending.ask("receive", request).await? {
                 Reply::Received { m, .. } => match m.first() {
                     None => Ok(None),
-                    Some(m) => m
-                        .bytes()
-                        .map(Some)
-                        .ok_or_else(|| self.driver.harness("driver.contract", "a received message is no base64")),
+                    Some(m) => m.bytes().map(Some).ok_or_else(|| {
+                        self.sending.driver.harness("driver.contract", "a received message is no base64")
+                    }),
                 },
-                other => Err(self.driver.unexpected("receive", &other)),
+                other => Err(self.sending.driver.unexpected("receive", &other)),
             }
         })
     }
 
     fn half_close(&mut self) -> BoxFuture<'_, Result<(), PeerError>> {
-        Box::pin(async move {
-            let request = Request::HalfClose { stream: self.stream.clone() };
-            match self.ask("half_close", request).await? {
-                Reply::HalfClosed { .. } => Ok(()),
-                other => Err(self.driver.unexpected("half_close", &other)),
-            }
-        })
+        self.sending.half_close()
     }
 
     fn cancel(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let cancel = Request::Cancel { stream: Some(self.stream.clone()), id: None, seq: None };
-            let _ = self.running.link.send(&cancel).await;
+            let cancel = Request::Cancel { stream: Some(self.sending.stream.clone()), id: None, seq: None };
+            let _ = self.sending.running.link.send(&cancel).await;
         })
     }
 
     fn end(&mut self) -> BoxFuture<'_, Result<CallResult, PeerError>> {
         Box::pin(async move {
             let Some(mut ended) = self.ended.take() else {
-                return Err(self.driver.harness("driver.contract", "the stream's end was taken already"));
+                return Err(self.sending.driver.harness("driver.contract", "the stream's end was taken already"));
             };
             let mut reply = tokio::time::timeout(UNREAD_AFTER, &mut ended).await;
             if reply.is_err() {
                 // A driver reads one message ahead: it meets the end behind those that nobody took.
                 while let Ok(Some(_)) = self.receive().await {}
-                reply = tokio::time::timeout(self.deadline + DRIVER_SLACK, ended).await;
+                reply = tokio::time::timeout(self.sending.deadline + DRIVER_SLACK, ended).await;
             }
             match reply {
                 Ok(Ok(Ok(Reply::Ended { status, origin, headers, trailers, .. }))) => Ok(result(CallReply {
@@ -513,9 +498,11 @@ impl Stream for DriverStream {
                     trailers,
                     native: None,
                 })),
-                Ok(Ok(Ok(other))) => Err(self.driver.unexpected("open", &other)),
-                Ok(Ok(Err(e))) => Err(self.driver.link_error(&self.running, &e).await),
-                Ok(Err(_)) | Err(_) => Err(self.driver.overdue(&self.running, "end of stream", self.deadline)),
+                Ok(Ok(Ok(other))) => Err(self.sending.driver.unexpected("open", &other)),
+                Ok(Ok(Err(e))) => Err(self.sending.driver.link_error(&self.sending.running, &e).await),
+                Ok(Err(_)) | Err(_) => {
+                    Err(self.sending.driver.overdue(&self.sending.running, "end of stream", self.sending.deadline))
+                }
             }
         })
     }

@@ -1,5 +1,11 @@
-//! `soupscen serve kv` and `serve stock`: the built-in server as a program. Flags and environment become
-//! [`ServeSettings`](crate::peer::builtin::plugin::ServeSettings); the work is there.
+//! `soupscen serve kv` and `serve stock`: the built-in server as a program, or any peer's by hand.
+//! For the built-in one flags and environment become
+//! [`ServeSettings`](crate::peer::builtin::plugin::ServeSettings), and the work is there; `peer` is
+//! for the others, with a `front` at the address that was asked for.
+
+mod certs;
+mod front;
+mod peer;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -8,17 +14,19 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use self::certs::Certs;
+use super::printer::Printer;
 use super::tls_args::TlsArgs;
-use crate::axis::values::{KeyType, TlsMode, Transport};
+use crate::axis::values::{TlsMode, Transport};
 use crate::handshake::{Cookie, PluginEnv};
 use crate::peer::Target;
 use crate::peer::builtin::broken::{self, Saboteur};
 use crate::peer::builtin::log::{Level, Log};
 use crate::peer::builtin::plugin::{Ended, PluginError, ServeSettings, Serves, run_direct, run_plugin};
 use crate::peer::builtin::stock::mistake::{self, Mistake};
-use crate::pki::{Authority, Role};
+use crate::process::guard;
 
-/// Serve a service with the built-in peer, directly or as a go-plugin server.
+/// Serve a service: with the built-in peer, directly or as a go-plugin server, or with any peer.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// What to serve.
@@ -51,7 +59,7 @@ pub struct KvArgs {
     #[arg(long, value_name = "FOLDER", env = "KV_STORAGE_DIR")]
     pub storage: Option<PathBuf>,
     /// Be wrong on purpose.
-    #[arg(long, value_name = "SWITCH", hide = true, value_parser = saboteur)]
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = saboteur, conflicts_with = "peer")]
     pub as_broken: Option<Saboteur>,
     /// How late the line of `--as-broken late-line` comes, in milliseconds.
     #[arg(long, value_name = "MS", hide = true)]
@@ -65,27 +73,38 @@ pub struct StockArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
     /// Make a mistake.
-    #[arg(long, value_name = "SWITCH", hide = true, value_parser = mistake)]
+    #[arg(long, value_name = "SWITCH", hide = true, value_parser = mistake, conflicts_with = "peer")]
     pub as_broken: Option<Mistake>,
 }
 
 /// Flags that every service has.
 #[derive(Debug, Args)]
 pub struct ListenArgs {
-    /// Where to listen: HOST:PORT (port 0: any) or unix:PATH.
+    /// The peer that serves, built where it has to be [default: the built-in server].
+    #[arg(long, value_name = "NAME")]
+    pub peer: Option<String>,
+    /// The file that declares it: a scenario or a file of peers [default: scenarios/peers/*.yaml and
+    /// fixtures/peers/*/peer.yaml].
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub from: Option<PathBuf>,
+    /// `soupscen call` is not to find it by itself.
+    #[arg(long, hide = true)]
+    pub unlisted: bool,
+    /// Where to listen: HOST:PORT (port 0: any) or unix:PATH [default with --peer: any port].
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<Target>,
     /// Short for --address 127.0.0.1:PORT.
-    #[arg(long, value_name = "PORT", conflicts_with_all = ["address", "transport"])]
+    #[arg(long, value_name = "PORT", conflicts_with = "address")]
     pub port: Option<u16>,
-    /// Socket family of a plugin: unix (as Go's plugins) or tcp.
-    #[arg(long, value_name = "FAMILY", value_parser = transport, conflicts_with = "address")]
+    /// Socket family of a plugin or peer: unix (as Go's plugins) or tcp.
+    #[arg(long, value_name = "FAMILY", value_parser = transport)]
     pub transport: Option<Transport>,
     /// TLS.
     #[command(flatten)]
     pub tls: TlsArgs,
-    /// Make an authority and write its certificates and keys into this folder: ca.crt, and server
-    /// and client certificates of --key-type.
+    /// Make the certificates in this folder: ca.crt, and server and client certificates of
+    /// --key-type. Without it, and without --cert, they are made below .soupscen and go with the
+    /// server.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cert", "ca"], requires = "tls")]
     pub make_certs: Option<PathBuf>,
     /// Lowest TCP port of a plugin.
@@ -112,35 +131,42 @@ fn mistake(text: &str) -> Result<Mistake, String> {
 }
 
 /// Serves until ended. Exit statuses: 0 ended in order, 1 it could not serve or its cookie is wrong,
-/// 2 nothing says how to serve.
-#[must_use]
-pub fn main(args: ServeArgs) -> ExitCode {
+/// 2 nothing says how to serve, or the peer cannot, 3 the peer's driver failed, 130 interrupted
+/// before it served.
+pub(super) fn main(args: ServeArgs, printer: &Printer) -> ExitCode {
+    if let Some(name) = args.service.listen().peer.clone() {
+        return guard::run_guarded(|| peer::main(&args.service, &name, printer));
+    }
     // One thread: a plugin process starts quickest so, and a matrix has many of them.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(main_async(args)),
+        Ok(runtime) => runtime.block_on(main_async(args, printer)),
         Err(error) => fail(1, &format!("the runtime cannot start: {error}")),
     }
 }
 
-/// The same within a runtime.
-pub async fn main_async(args: ServeArgs) -> ExitCode {
+/// The same within a runtime, for the built-in server.
+async fn main_async(args: ServeArgs, printer: &Printer) -> ExitCode {
     let lookup = |name: &str| std::env::var(name).ok();
     let cookie = Cookie::basic();
     let level = lookup("LOG_LEVEL").filter(|name| !name.is_empty());
     let log = Log::new(level.as_deref().and_then(Level::from_name).unwrap_or(Level::Warn));
     let service = args.service;
+    if service.listen().transport.is_some() && service.listen().at().is_some() {
+        return fail(2, "--transport is for plugins, and for peers: --address says where the built-in server listens");
+    }
     let launched = lookup(&cookie.key).is_some() || PluginEnv::suggests_launch(&lookup);
     let result = match (launched, service.listen().at()) {
         (true, _) => match PluginEnv::read(&cookie, &lookup) {
             Ok(env) => as_plugin(&service, env, log, &lookup).await,
             Err(problem) => return fail(1, &problem.to_string()),
         },
-        (false, Some(address)) => as_server(&service, address, log).await,
+        (false, Some(address)) => as_server(&service, address, log, printer).await,
         (false, None) => {
             let name = service.name();
             let text = format!(
                 "nothing says how to serve: no --address is given and no go-plugin host has set its cookie\n\
                  for a server to dial: soupscen serve {name} --address 127.0.0.1:0\n\
+                 for another peer's:      soupscen serve {name} --peer go\n\
                  to see a plugin's line:  BASIC_PLUGIN=hello soupscen serve {name}"
             );
             return fail(2, &text);
@@ -158,6 +184,13 @@ impl Service {
         match self {
             Self::Kv(_) => "kv",
             Self::Stock(_) => "stock",
+        }
+    }
+
+    const fn storage(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Kv(args) => args.storage.as_ref(),
+            Self::Stock(_) => None,
         }
     }
 
@@ -187,17 +220,24 @@ async fn as_plugin(
     run_plugin(settings, env).await
 }
 
-async fn as_server(service: &Service, address: Target, log: Log) -> Result<Ended, PluginError> {
+async fn as_server(service: &Service, address: Target, log: Log, printer: &Printer) -> Result<Ended, PluginError> {
     let mut settings = settings(service, log)?;
     let args = service.listen();
-    if let Some(folder) = &args.make_certs {
-        let authority = Authority::new(Some(folder))?;
-        let key = args.tls.key_type.unwrap_or(KeyType::P256);
-        settings.tls.identity = Some(authority.issue(Role::Server, key).await?);
-        authority.issue(Role::Client, key).await?;
-        settings.tls.ca = Some(authority.root());
-    }
-    run_direct(settings, address).await
+    let mut listing = peer::listing(args, printer);
+    let folder = listing.as_ref().map(|listing| listing.folder().to_owned());
+    let certs = Certs::of(args, settings.mode.unwrap_or(TlsMode::None), folder.as_deref()).await?;
+    settings.tls = certs.server.clone();
+    let full = settings.serves.name();
+    let ready = |at: &Target| {
+        let entry = certs.entry(full, "rust", at.to_string());
+        if let Some(Err(error)) = listing.as_mut().map(|listing| listing.publish(entry)) {
+            printer.say(&format!("`soupscen call` will not find this server by itself: {error}"));
+        }
+        if certs.made && args.make_certs.is_none() {
+            certs.advice(service.name(), &at.to_string()).iter().for_each(|line| printer.say(line));
+        }
+    };
+    run_direct(settings, address, ready).await
 }
 
 fn settings(service: &Service, log: Log) -> Result<ServeSettings, PluginError> {
