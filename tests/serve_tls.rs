@@ -305,7 +305,8 @@ async fn a_server_that_goes_away_is_told_from_a_status() {
     up.served.stop(Duration::from_millis(0)).await;
     let result = call(connection.as_ref(), "Get", GetRequest { key: "k".into() }.encode_to_vec()).await;
     assert_eq!((result.status.code.as_str(), result.local), ("UNAVAILABLE", Some(true)), "{result:?}");
-    assert_eq!(result.reported.unwrap().cause.unwrap().code, "rpc.closed");
+    // It said so first: hyper's graceful shutdown sends GOAWAY.
+    assert_eq!(result.reported.unwrap().cause.unwrap().code, "rpc.goaway.no-error");
 }
 
 #[tokio::test]
