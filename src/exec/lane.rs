@@ -31,8 +31,8 @@ use super::tls::SideSpecs;
 /// nothing any more, and most say it within 5 ms.
 pub(super) const LAST_WORD: Duration = Duration::from_millis(60);
 /// How long the end of a plugin that its host has given up is waited for: it tells a crash from a
-/// refusal.
-pub(super) const LAST_EXIT: Duration = Duration::from_millis(150);
+/// refusal. On a busy machine the end is known some hundred milliseconds after the broken connection.
+pub(super) const LAST_EXIT: Duration = Duration::from_millis(600);
 /// The same where there was no line: then the end, or what made the host kill it, is all there is.
 const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 /// How long after its budget a line is still looked for, so that late and never are told apart.

@@ -3,7 +3,7 @@
 //! Nothing heavy may come before the line: a host waits for it. A curve's key takes under a
 //! millisecond; an RSA key is made only when it is asked for.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,6 +170,12 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
         cert: announced.map(|identity| identity.leaf_der().to_vec()),
         multiplex: env.multiplex_asked.then_some(false),
     };
+    let printed = |result: io::Result<()>| result.map_err(|error| PluginError::Io { what: "print to stdout", error });
+    if let Some(habit) = habit.filter(|habit| habit.leaves()) {
+        // It listens until it ends, and takes no connection.
+        printed(habit.print(&line.to_string()))?;
+        return Ok(Ended::ByDefect(habit.leave()));
+    }
     let (stdio, end) = (Stdio::new(), CancellationToken::new());
     let content = content(&settings, settings.echo.then(|| Arc::clone(&stdio)))?;
     let app = App::plugin(content, Arc::clone(&stdio), end.clone());
@@ -184,10 +190,8 @@ pub async fn run_plugin(settings: ServeSettings, env: PluginEnv) -> Result<Ended
     }
     match (habit, text) {
         (Some(habit), Some(text)) => {
-            habit.print(&text).map_err(|error| PluginError::Io { what: "print to stdout", error })?;
-            if let Some(status) = habit.after_line() {
-                return Ok(Ended::ByDefect(status));
-            }
+            printed(habit.print(&text))?;
+            habit.after_line();
         }
         (None, Some(text)) => say(&text)?,
         (_, None) => {}

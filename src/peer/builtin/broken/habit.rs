@@ -98,16 +98,26 @@ impl Habit {
         stdout.flush()
     }
 
-    /// What it does after its line; a status ends the process.
-    pub(in super::super) fn after_line(self) -> Option<u8> {
+    /// Whether it ends right after its line, so that nobody is served however fast the host is.
+    pub(in super::super) fn leaves(self) -> bool {
+        matches!(self, Self::LineThenExit | Self::LineThenCrash)
+    }
+
+    /// How one that leaves ends: by a signal, or with this status.
+    pub(in super::super) fn leave(self) -> u8 {
         match self {
-            Self::LineThenExit => return Some(4),
             Self::LineThenCrash => die(Signal::SIGSEGV),
+            _ => 4,
+        }
+    }
+
+    /// What it does after its line.
+    pub(in super::super) fn after_line(self) {
+        match self {
             Self::FloodsStdout => drop(thread::spawn(|| flood(&mut io::stdout()))),
             Self::ClosesOutput => close(&[|to| dup2_stdin(to), |to| dup2_stdout(to), |to| dup2_stderr(to)]),
             _ => {}
         }
-        None
     }
 
     /// Whether neither a signal nor the host ends it.
