@@ -20,7 +20,8 @@ use soupscen::peer::builtin::proto::stock::{
 use soupscen::peer::builtin::stock::mistake::Mistake;
 use soupscen::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
 use soupscen::peer::{
-    CallRequest, CallResult, Client as _, ConnectRequest, Connection, ServeRequest, Served, Server as _, TlsSpec,
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, Limits,
+    ServeRequest, Served, Server as _, TlsSpec,
 };
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -117,13 +118,19 @@ impl Up {
             tls: TlsSpec::none(),
             folder: folder.path().into(),
             storage: folder.path().into(),
+            limits: Limits::default(),
             within: WITHIN,
         };
         Self { served: BuiltinServer::new().serve(request).await.unwrap(), _folder: folder }
     }
 
     async fn connect(&self) -> Box<dyn Connection> {
-        let request = ConnectRequest { target: self.served.target(), tls: TlsSpec::none(), within: WITHIN };
+        let request = ConnectRequest {
+            target: self.served.target(),
+            tls: TlsSpec::none(),
+            options: ChannelOptions::default(),
+            within: WITHIN,
+        };
         BuiltinClient::default().connect(request).await.unwrap()
     }
 }
@@ -134,6 +141,7 @@ fn request(method: &str, messages: &[impl prost::Message]) -> CallRequest {
         send: messages.iter().map(|message| message.encode_to_vec().into()).collect(),
         metadata: Vec::new(),
         deadline: WITHIN,
+        options: CallOptions::default(),
     }
 }
 

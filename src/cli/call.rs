@@ -18,7 +18,8 @@ use crate::handshake::Cookie;
 use crate::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
 use crate::peer::builtin::{BuiltinClient, KV_SERVICE};
 use crate::peer::{
-    CallRequest, CallResult, Client as _, ConnectRequest, Connection, LaunchRequest, Metadata, PeerError, Target,
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, LaunchRequest,
+    Metadata, PeerError, Target,
 };
 
 /// Call a service with the built-in peer.
@@ -136,7 +137,7 @@ pub async fn main_async(args: CallArgs) -> ExitCode {
     };
     let client = BuiltinClient::default();
     let connection = if let Some(target) = args.server.clone() {
-        client.connect(ConnectRequest { target, tls, within: args.start }).await
+        client.connect(ConnectRequest { target, tls, options: ChannelOptions::default(), within: args.start }).await
     } else {
         let cookie = Cookie::basic();
         let request = LaunchRequest {
@@ -161,6 +162,7 @@ pub async fn main_async(args: CallArgs) -> ExitCode {
         send: call.send.clone(),
         metadata: args.metadata.clone(),
         deadline: args.deadline,
+        options: CallOptions::default(),
     };
     let result = connection.call(request).await;
     let status = match result {

@@ -24,6 +24,7 @@ mod settings;
 mod tls;
 mod transcript;
 mod waiting;
+mod wire;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -19,7 +19,8 @@ pub(super) const METHODS: &[(&str, &[&str])] = &[
 ];
 
 /// Capabilities that no axis asks for.
-pub(super) const OTHERS: &[&str] = &["stream.interleaved", "stdio"];
+pub(super) const OTHERS: &[&str] =
+    &["stream.interleaved", "stdio", "compression.gzip", "limits", "keepalive", "wait-for-ready"];
 
 /// What soupscen's own server provides.
 const SERVER: &[&str] = &[
@@ -33,6 +34,8 @@ const SERVER: &[&str] = &[
     "service.kv",
     "service.stock",
     "stdio",
+    "compression.gzip",
+    "limits",
 ];
 /// What soupscen's own client provides: it calls any service by its descriptors.
 const CLIENT: &[&str] = &[
@@ -46,6 +49,9 @@ const CLIENT: &[&str] = &[
     "service.*",
     "stream.interleaved",
     "stdio",
+    "compression.gzip",
+    "limits",
+    "keepalive",
 ];
 
 /// Capabilities of the own client.

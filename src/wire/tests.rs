@@ -408,7 +408,7 @@ mod bytes {
             let report = c.report();
             proptest::prop_assert!(report.client_records.len() <= 16 && report.server_records.len() <= 16);
             proptest::prop_assert!(report.alerts.len() <= 8);
-            proptest::prop_assert!(c.held() <= 2 * (64 * 1024 + 4 + (1 << 14) + 2048 + 32));
+            proptest::prop_assert!(c.held() <= 2 * (64 * 1024 + 4 + (1 << 14) + 2048 + 32 + 32 * 1024));
         }
 
         /// However the stream is cut, the report is the same.

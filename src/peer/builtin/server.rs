@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower::Service;
 
@@ -79,8 +80,12 @@ impl Server for BuiltinServer {
                 None => request,
             };
             let content = match request.service.as_str() {
+                KV_SERVICE if !request.limits.is_none() => {
+                    let text = "the built-in server takes limits for its service stock only";
+                    return Err(Fault::new(Phase::Spawn, "limits.unsupported", text).refused().into());
+                }
                 KV_SERVICE => Content::Kv { store: Arc::new(Store::near()), echo: None },
-                STOCK_SERVICE => Content::Stock(stock::app(None)),
+                STOCK_SERVICE => Content::Stock(stock::app(None, request.limits)),
                 other => {
                     let text = format!("the built-in server serves {KV_SERVICE} and {STOCK_SERVICE}, not {other}");
                     return Err(Fault::new(Phase::Spawn, "service.unknown", text).refused().into());
@@ -178,7 +183,7 @@ impl App {
 /// tonic takes messages up to 4 MiB unless told otherwise; that is a limit of its users, and not what
 /// other peers are held against.
 fn kv(service: KvService) -> KvServer<KvService> {
-    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT)
+    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT).accept_compressed(CompressionEncoding::Gzip)
 }
 
 fn common(serving: Vec<&'static str>) -> Routes {

@@ -14,7 +14,9 @@ use crate::axis::values::{KeyType, TlsMode};
 use crate::outcome::evidence::Side;
 use crate::peer::builtin::BuiltinClient;
 use crate::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
-use crate::peer::{CallRequest, CallResult, Client as _, ConnectRequest, Connection, Target, TlsSpec};
+use crate::peer::{
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, Target, TlsSpec,
+};
 use crate::pki::{Identity, Role};
 
 const SERVER: Side = Side::Server;
@@ -117,7 +119,7 @@ async fn halt(bench: &mut Bench, request: &Value) -> Outcome {
 }
 
 async fn dial(target: &Target, tls: TlsSpec) -> Result<Box<dyn Connection>, Miss> {
-    let request = ConnectRequest { target: target.clone(), tls, within: WITHIN };
+    let request = ConnectRequest { target: target.clone(), tls, options: ChannelOptions::default(), within: WITHIN };
     let connected = BuiltinClient::default().connect(request).await;
     connected.or_else(|e| broken(format!("expected that a client can connect\ngot      {}", e.reported.error)))
 }
@@ -128,6 +130,7 @@ async fn call(connection: &dyn Connection, service: &str, method: &str, message:
         send: vec![Bytes::from(message)],
         metadata: Vec::new(),
         deadline: WITHIN,
+        options: CallOptions::default(),
     };
     connection
         .call(request)

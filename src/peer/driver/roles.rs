@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 
 use super::link::{Link, Observed, Slot};
 use super::message::{
-    Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
-    bytes_in, encode, metadata_in, metadata_out,
+    Address, CallOptions, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply,
+    Request, Tls, TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
 };
 use super::{DRIVER_SLACK, Driver, Running, millis};
 use crate::axis::values::{Group, TlsMode};
@@ -86,6 +86,17 @@ fn tls_message(spec: &TlsSpec) -> Tls {
         min_version: version.clone(),
         max_version: version,
         groups: spec.group.iter().map(|g| g.name().to_owned()).collect(),
+    }
+}
+
+fn limits(limits: crate::peer::Limits) -> Option<Limits> {
+    (!limits.is_none()).then_some(Limits { send: limits.send, receive: limits.receive })
+}
+
+fn options(options: crate::peer::CallOptions) -> CallOptions {
+    CallOptions {
+        compression: options.compression.map(|compression| compression.name().to_owned()),
+        wait_for_ready: options.wait_for_ready,
     }
 }
 
@@ -171,7 +182,12 @@ impl Client for Driver {
                 authority: "localhost".into(),
                 server_name: request.tls.server_name.clone(),
                 tls: tls_message(&request.tls),
-                wait: Wait::Ready,
+                wait: if request.options.lazy { Wait::Lazy } else { Wait::Ready },
+                limits: limits(request.options.limits),
+                keepalive: request
+                    .options
+                    .keepalive
+                    .map(|k| Keepalive { every_ms: millis(k.every), timeout_ms: millis(k.timeout) }),
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
@@ -324,6 +340,7 @@ impl Connection for DriverConnection {
                 send: request.send.iter().map(|m| Message { m: encode(m) }).collect(),
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
+                options: options(request.options),
             };
             let cancel = Request::Cancel { stream: None, id: Some(self.id.clone()), seq: Some(seq) };
             let reply = self
@@ -358,6 +375,7 @@ impl Connection for DriverConnection {
                 method: request.method,
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
+                options: options(request.options),
             };
             let slot = Slot::Stream(stream.clone(), "open");
             let reply = self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
@@ -535,6 +553,7 @@ impl Server for Driver {
                 tls: tls_message(&request.tls),
                 client_auth: if request.tls.mode == TlsMode::Mutual { ClientAuth::Require } else { ClientAuth::None },
                 storage: request.storage.to_string_lossy().into_owned(),
+                limits: limits(request.limits),
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };

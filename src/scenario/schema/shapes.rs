@@ -362,6 +362,8 @@ shape! {
         stdout: Option<Value>,
         /// What the plugin printed on stderr.
         stderr: Option<Value>,
+        /// What passed on the connection meanwhile, in plaintext.
+        wire: Option<BTreeMap<String, Value>>,
     }
 }
 
