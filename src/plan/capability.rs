@@ -152,7 +152,7 @@ impl<'a> Asker<'a> {
     /// What a script asks of its peers.
     pub(super) fn script_asks(script: &Script) -> Vec<Ask> {
         let ask = |needs, capability: String| Ask { axis: SCRIPT.to_owned(), needs, capability };
-        let mut asks = Vec::new();
+        let mut asks: Vec<Ask> = script.needs.iter().map(|(needs, name)| ask(*needs, name.clone())).collect();
         for step in script.all_steps() {
             let wanted = match &step.op {
                 Op::Named { name, .. } => vec![ask(Needs::Client, format!("op.{name}"))],
@@ -389,9 +389,8 @@ fn option(needs: Needs, capability: &str) -> Ask {
 }
 
 fn call_asks(options: CallOptions) -> impl Iterator<Item = Ask> {
-    // Whoever sends compressed messages needs somebody who takes them.
     let gzip = options.compression == Some(Compression::Gzip);
-    let gzip = gzip.then(|| option(Needs::Both, "compression.gzip"));
+    let gzip = gzip.then(|| option(Needs::Client, "compression.gzip"));
     gzip.into_iter().chain(options.wait_for_ready.then(|| option(Needs::Client, "wait-for-ready")))
 }
 

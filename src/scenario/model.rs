@@ -9,6 +9,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use crate::axis::Needs;
 use crate::axis::options::{CallOptions, ChannelOptions, Limits};
 use crate::diag::{SourceMap, Span, Spanned};
 use crate::filter::Expr;
@@ -382,6 +383,8 @@ pub struct Script {
     pub when: Option<Arc<Expr>>,
     /// Steps, at least one.
     pub steps: Vec<Step>,
+    /// Capabilities that its peers must have beside those that its steps ask for.
+    pub needs: Vec<(Needs, String)>,
     /// Stricter isolation than the block's.
     pub isolation: Option<Isolation>,
     /// Its templates use `work`: a folder of the case.
