@@ -22,6 +22,9 @@ pub(super) const METHODS: &[(&str, &[&str])] = &[
 pub(super) const OTHERS: &[&str] =
     &["stream.interleaved", "stdio", "compression.gzip", "limits", "keepalive", "wait-for-ready"];
 
+/// What soupscen's own client and server are made of.
+pub(super) const COMPONENTS: &[&str] = &["h2", "hyper", "tonic"];
+
 /// What soupscen's own server provides.
 const SERVER: &[&str] = &[
     "launch.*",
