@@ -121,9 +121,14 @@ pub enum Request {
         metadata: Vec<(String, MetadataValue)>,
         /// Relative deadline of the call.
         deadline_ms: u64,
-        /// What else is asked of it.
-        #[serde(flatten)]
-        options: CallOptions,
+        /// `gzip` (capability `compression.gzip`) or `identity`: how request messages are encoded; the
+        /// library's default when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<String>,
+        /// Wait for a connection, within the deadline, instead of failing with `UNAVAILABLE`
+        /// (capability `wait-for-ready`).
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        wait_for_ready: bool,
     },
     /// Opens a stream.
     Open {
@@ -137,9 +142,12 @@ pub enum Request {
         metadata: Vec<(String, MetadataValue)>,
         /// Relative deadline of the call.
         deadline_ms: u64,
-        /// What else is asked of it.
-        #[serde(flatten)]
-        options: CallOptions,
+        /// As for `call`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<String>,
+        /// As for `call`.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        wait_for_ready: bool,
     },
     /// Sends one message.
     Send {
@@ -436,19 +444,6 @@ pub enum Wait {
     Ready,
     /// At once; the first call dials (capability `wait-for-ready`).
     Lazy,
-}
-
-/// What is asked of one call beside the call itself.
-#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct CallOptions {
-    /// `gzip` (capability `compression.gzip`) or `identity`: how request messages are encoded; the
-    /// library's default when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression: Option<String>,
-    /// Wait for a connection, within the deadline, instead of failing with `UNAVAILABLE` (capability
-    /// `wait-for-ready`).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub wait_for_ready: bool,
 }
 
 /// The largest messages of a side, in bytes; the side's own limit where absent.

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 
 use super::link::{Link, Observed, Slot};
 use super::message::{
-    Address, CallOptions, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply,
-    Request, Tls, TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
+    Address, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply, Request, Tls,
+    TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
 };
 use super::{DRIVER_SLACK, Driver, Running, millis};
 use crate::axis::values::{Group, TlsMode};
@@ -93,11 +93,8 @@ fn limits(limits: crate::peer::Limits) -> Option<Limits> {
     (!limits.is_none()).then_some(Limits { send: limits.send, receive: limits.receive })
 }
 
-fn options(options: crate::peer::CallOptions) -> CallOptions {
-    CallOptions {
-        compression: options.compression.map(|compression| compression.name().to_owned()),
-        wait_for_ready: options.wait_for_ready,
-    }
+fn compression(options: crate::peer::CallOptions) -> Option<String> {
+    options.compression.map(|compression| compression.name().to_owned())
 }
 
 fn address(target: &Target) -> Address {
@@ -340,7 +337,8 @@ impl Connection for DriverConnection {
                 send: request.send.iter().map(|m| Message { m: encode(m) }).collect(),
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
-                options: options(request.options),
+                compression: compression(request.options),
+                wait_for_ready: request.options.wait_for_ready,
             };
             let cancel = Request::Cancel { stream: None, id: Some(self.id.clone()), seq: Some(seq) };
             let reply = self
@@ -375,7 +373,8 @@ impl Connection for DriverConnection {
                 method: request.method,
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
-                options: options(request.options),
+                compression: compression(request.options),
+                wait_for_ready: request.options.wait_for_ready,
             };
             let slot = Slot::Stream(stream.clone(), "open");
             let reply = self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
