@@ -379,7 +379,7 @@ impl Runner<'_> {
                 Ok(outcome)
             }
             Op::Call(call) => {
-                let messages = call.send.iter().map(|m| self.render(m)).collect::<Result<Vec<_>, _>>()?;
+                let messages = self.messages(call)?;
                 record.sent = messages.first().map(bounded);
                 self.call(now, call, messages, None).await
             }
@@ -479,7 +479,7 @@ impl Runner<'_> {
     ) -> Result<Outcome, Stop> {
         let method = self.method(&call.method)?;
         let mut send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(times) = call.times {
+        if let Some(times) = call.times.filter(|_| !counts(call)) {
             send = repeated(&send, times)?;
         }
         let request = self.request(&method, call, send)?;
@@ -523,6 +523,22 @@ impl Runner<'_> {
         }
     }
 
+    /// The messages of a call; those that count are made for each round.
+    fn messages(&self, call: &CallDef) -> Result<Vec<Value>, Stop> {
+        let Some(times) = call.times.filter(|_| counts(call)) else {
+            return call.send.iter().map(|message| self.render(message)).collect();
+        };
+        let mut renderer = self.renderer.clone();
+        let mut messages = Vec::new();
+        for round in 0..times {
+            renderer.set("round", &round.into());
+            for message in &call.send {
+                messages.push(renderer.value(message).map_err(|e| Stop::Script(e.to_string()))?);
+            }
+        }
+        Ok(messages)
+    }
+
     fn render(&self, template: &Value) -> Result<Value, Stop> {
         self.renderer.value(template).map_err(|e| Stop::Script(e.to_string()))
     }
@@ -563,6 +579,11 @@ fn admit(call: &CallDef, now: &Now) {
     {
         lane.admit();
     }
+}
+
+/// Whether the messages of a call differ from round to round.
+fn counts(call: &CallDef) -> bool {
+    call.times.is_some() && call.send.iter().any(|message| message.to_string().contains("round"))
 }
 
 /// Bytes of all messages of one call together, at most.

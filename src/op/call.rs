@@ -31,7 +31,8 @@ shape! {
         metadata: Option<Value>,
         /// The gRPC deadline; the op timeout when left out.
         deadline: Option<Span>,
-        /// How often what `send` has is sent in a whole stream, 1 to 100000; once when left out.
+        /// How often what `send` has is sent in a whole stream, 1 to 100000; once when left out. `round`
+        /// counts from 0.
         times: Option<u32>,
         /// How request messages are sent: `identity` or `gzip`; the library's default when left out.
         compression: Option<Encoding>,
@@ -42,7 +43,13 @@ shape! {
 
 fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let fields = reader.sink.fields::<Call>(node)?;
-    let (mut call, method) = reader.call(&fields)?;
+    let outer = reader.scope.clone();
+    if fields.entry("times").is_some() {
+        *reader.scope = outer.clone().root("round", []);
+    }
+    let read = reader.call(&fields);
+    *reader.scope = outer;
+    let (mut call, method) = read?;
     if fields.entry("send").is_none() {
         call.send = vec![Value::Object(Map::new())];
     }
