@@ -15,7 +15,7 @@ use soupscen::peer::builtin::BuiltinClient;
 use soupscen::peer::builtin::broken::Defect;
 use soupscen::peer::builtin::proto::health::HealthCheckRequest;
 use soupscen::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
-use soupscen::peer::{CallRequest, Client as _, Connection, LaunchRequest, PeerError, Target, TlsSpec};
+use soupscen::peer::{CallOptions, CallRequest, Client as _, Connection, LaunchRequest, PeerError, Target, TlsSpec};
 use soupscen::pki::{Authority, Role};
 use tempfile::TempDir;
 
@@ -230,6 +230,7 @@ async fn put_get(connection: &dyn Connection, key: &str) {
         send: vec![message.into()],
         metadata: vec![],
         deadline: WITHIN,
+        options: CallOptions::default(),
     };
     let put = PutRequest { key: key.into(), value: Bytes::from_static(b"value") };
     let result = connection.call(call("Put", put.encode_to_vec())).await.unwrap();
@@ -412,6 +413,7 @@ async fn reflection_lists_the_services() {
                 send: vec![Bytes::from_static(&[0x3a, 0])],
                 metadata: vec![],
                 deadline: WITHIN,
+                options: CallOptions::default(),
             })
             .await
             .unwrap();
@@ -427,8 +429,13 @@ async fn reflection_lists_the_services() {
 async fn health_watch_answers_at_once_and_cancels() {
     let launch = Launch::new(TlsMode::Auto, &[]);
     let connection = launch.go(&BuiltinClient::default()).await.unwrap();
-    let request =
-        |send| CallRequest { method: "grpc.health.v1.Health/Watch".into(), send, metadata: vec![], deadline: WITHIN };
+    let request = |send| CallRequest {
+        method: "grpc.health.v1.Health/Watch".into(),
+        send,
+        metadata: vec![],
+        deadline: WITHIN,
+        options: CallOptions::default(),
+    };
     let mut stream = connection.open(request(vec![])).unwrap().await.unwrap();
     stream.send(HealthCheckRequest { service: "plugin".into() }.encode_to_vec().into()).await.unwrap();
     stream.half_close().await.unwrap();

@@ -12,8 +12,8 @@ use soupscen::peer::builtin::broken::Defect;
 use soupscen::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
 use soupscen::peer::builtin::{BuiltinClient, BuiltinServer, KV_SERVICE};
 use soupscen::peer::{
-    CallRequest, CallResult, Client as _, ConnectRequest, Connection, PeerError, ServeRequest, Served, Server as _,
-    Target, TlsSpec,
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, Limits, PeerError,
+    ServeRequest, Served, Server as _, Target, TlsSpec,
 };
 use soupscen::pki::{Authority, Identity, Role};
 use tempfile::TempDir;
@@ -35,13 +35,15 @@ impl Up {
             tls,
             folder: folder.path().into(),
             storage: folder.path().into(),
+            limits: Limits::default(),
             within: WITHIN,
         };
         Ok(Self { served: server.serve(request).await?, _folder: folder })
     }
 
     async fn connect(&self, tls: TlsSpec) -> Result<Box<dyn Connection>, PeerError> {
-        let request = ConnectRequest { target: self.served.target(), tls, within: WITHIN };
+        let request =
+            ConnectRequest { target: self.served.target(), tls, options: ChannelOptions::default(), within: WITHIN };
         BuiltinClient::default().connect(request).await
     }
 
@@ -70,6 +72,7 @@ async fn call(connection: &dyn Connection, method: &str, message: Vec<u8>) -> Ca
         send: vec![message.into()],
         metadata: vec![],
         deadline: WITHIN,
+        options: CallOptions::default(),
     };
     connection.call(request).await.unwrap()
 }
@@ -272,7 +275,8 @@ async fn a_dead_address_is_refused_at_once() {
         (Target::Unix(stale), "connect.refused"),
         (Target::Unix(folder.path().join("never")), "connect.refused.no-socket"),
     ] {
-        let request = ConnectRequest { target, tls: TlsSpec::none(), within: WITHIN };
+        let request =
+            ConnectRequest { target, tls: TlsSpec::none(), options: ChannelOptions::default(), within: WITHIN };
         let error = BuiltinClient::default().connect(request).await.err().unwrap();
         assert_eq!(error.reported.phase, Some(Phase::Connect));
         assert_eq!(error.reported.cause.unwrap().code, code);
@@ -290,6 +294,7 @@ async fn a_silent_server_runs_into_the_budget() {
         let request = ConnectRequest {
             target: Target::Tcp(listener.local_addr().unwrap()),
             tls,
+            options: ChannelOptions::default(),
             within: Duration::from_millis(50),
         };
         let error = BuiltinClient::default().connect(request).await.err().unwrap();
@@ -321,6 +326,7 @@ async fn what_cannot_be_served_is_refused_with_words() {
         tls: TlsSpec::none(),
         folder: folder.path().into(),
         storage: folder.path().into(),
+        limits: Limits::default(),
         within: WITHIN,
     };
     let error = BuiltinServer::new().serve(request).await.err().unwrap();

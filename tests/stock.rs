@@ -20,7 +20,8 @@ use soupscen::peer::builtin::proto::stock::{
 use soupscen::peer::builtin::stock::mistake::Mistake;
 use soupscen::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
 use soupscen::peer::{
-    CallRequest, CallResult, Client as _, ConnectRequest, Connection, ServeRequest, Served, Server as _, TlsSpec,
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, Limits,
+    ServeRequest, Served, Server as _, TlsSpec,
 };
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -91,7 +92,7 @@ fn every_rule_is_checked_and_every_check_has_its_rule() {
     assert_eq!(defined.len(), ids(rules).len(), "an id is given twice");
     let unchecked: BTreeSet<String> = ids(unchecked).into_iter().collect();
 
-    let yaml = read("scenarios/stock/scripts.yaml");
+    let yaml = read("scenarios/stock/scripts.yaml") + &read("scenarios/stock/call-scripts.yaml");
     let used = Regex::new(r"(?:id: |^\s+|\{ )(S-[A-Z]+-[0-9]+)(?:[.:,\s]|$)").unwrap();
     let checked: BTreeSet<String> =
         yaml.lines().flat_map(|line| used.captures_iter(line)).map(|found| found[1].to_owned()).collect();
@@ -117,13 +118,19 @@ impl Up {
             tls: TlsSpec::none(),
             folder: folder.path().into(),
             storage: folder.path().into(),
+            limits: Limits::default(),
             within: WITHIN,
         };
         Self { served: BuiltinServer::new().serve(request).await.unwrap(), _folder: folder }
     }
 
     async fn connect(&self) -> Box<dyn Connection> {
-        let request = ConnectRequest { target: self.served.target(), tls: TlsSpec::none(), within: WITHIN };
+        let request = ConnectRequest {
+            target: self.served.target(),
+            tls: TlsSpec::none(),
+            options: ChannelOptions::default(),
+            within: WITHIN,
+        };
         BuiltinClient::default().connect(request).await.unwrap()
     }
 }
@@ -134,6 +141,7 @@ fn request(method: &str, messages: &[impl prost::Message]) -> CallRequest {
         send: messages.iter().map(|message| message.encode_to_vec().into()).collect(),
         metadata: Vec::new(),
         deadline: WITHIN,
+        options: CallOptions::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod client_key;
 mod group;
 mod key;
 mod launch;
+pub mod options;
 mod server;
 mod service;
 mod tls;

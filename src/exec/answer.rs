@@ -63,6 +63,8 @@ pub(super) struct Outcome {
     pub(super) trailers: Map<String, Value>,
     pub(super) stdout: Option<Value>,
     pub(super) stderr: Option<Value>,
+    /// What passed on the connection meanwhile.
+    pub(super) wire: Option<Value>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -196,6 +198,7 @@ pub(super) fn document(outcome: &Outcome) -> Value {
     put("trailers", Some(outcome.trailers.clone().into()));
     put("stdout", outcome.stdout.clone());
     put("stderr", outcome.stderr.clone());
+    put("wire", outcome.wire.clone());
     Value::Object(map)
 }
 

@@ -16,6 +16,7 @@ use super::pool::Lease;
 use super::script::{self, Scene};
 use super::tls::SideSpecs;
 use super::transcript::Transcript;
+use crate::axis::options::{ChannelOptions, Limits};
 use crate::axis::values::{Launch, Request};
 use crate::event::{Attempt, CaseRecord};
 use crate::outcome::diagnose::{self, Diagnosis};
@@ -297,6 +298,9 @@ async fn lease(
             folder,
             storage,
             host: run.plan.host_changes(&job.case),
+            options: ChannelOptions::default(),
+            limits: Limits::default(),
+            refuse: false,
             start: timeouts.start,
             grace: timeouts.grace,
         }

@@ -13,6 +13,7 @@ use super::case::{Job, LaneLease, in_turn};
 use super::context::RunContext;
 use super::lane::{self, DirectServer, Lane, LaneRequest, StartFailure};
 use super::tls::SideSpecs;
+use crate::axis::options::{ChannelOptions, Limits};
 use crate::axis::values::Launch;
 use crate::scenario::model::{ConnectDef, ServerAct};
 
@@ -44,6 +45,16 @@ pub(super) struct Spot {
     now: Mutex<Now>,
     /// The server that the engine started for it.
     server: Option<Arc<ServerSpot>>,
+    wishes: Wishes,
+}
+
+/// What a connection asks for beside the axes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes {
+    options: ChannelOptions,
+    /// Of its server.
+    limits: Limits,
+    refuse: bool,
 }
 
 /// What a step finds at a spot.
@@ -59,6 +70,7 @@ pub(super) struct Now {
 struct ServerSpot {
     specs: SideSpecs,
     wish: Option<Job>,
+    limits: Limits,
     server: Mutex<Option<Arc<DirectServer>>>,
 }
 
@@ -82,7 +94,8 @@ impl<'a> Ground<'a> {
     /// Stands on a lane that others may use too.
     pub(super) fn borrowed(run: &'a RunContext, job: &'a Job, lease: LaneLease) -> Self {
         let now = Now { lane: Some(Arc::clone(lease.value())), down: None };
-        let main = Spot { name: None, wish: None, specs: None, now: Mutex::new(now), server: None };
+        let wishes = Wishes::default();
+        let main = Spot { name: None, wish: None, specs: None, now: Mutex::new(now), server: None, wishes };
         Self::of(run, job, main, Some(lease), PathBuf::new())
     }
 
@@ -91,9 +104,15 @@ impl<'a> Ground<'a> {
         let storage = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
         let server = match job.request.launch {
             Some(Launch::Plugin) => None,
-            _ => Some(Arc::new(ServerSpot { specs: specs.clone(), wish: None, server: Mutex::default() })),
+            _ => Some(Arc::new(ServerSpot {
+                specs: specs.clone(),
+                wish: None,
+                limits: Limits::default(),
+                server: Mutex::default(),
+            })),
         };
-        let main = Spot { name: None, wish: None, specs: Some(specs), now: Mutex::default(), server };
+        let wishes = Wishes::default();
+        let main = Spot { name: None, wish: None, specs: Some(specs), now: Mutex::default(), server, wishes };
         let ground = Self::of(run, job, main, None, storage);
         if let Some(server) = &ground.main.server {
             ground.serve(server).await?;
@@ -154,8 +173,12 @@ impl<'a> Ground<'a> {
         let specs = SideSpecs::of(&self.run.authority, &wish.request, chosen_by)
             .await
             .map_err(|e| Stop::Script(format!("the keys of the connection `{}` cannot be made: {e}", connect.name)))?;
-        let own =
-            |specs: &SideSpecs| ServerSpot { specs: specs.clone(), wish: Some(wish.clone()), server: Mutex::default() };
+        let own = |specs: &SideSpecs| ServerSpot {
+            specs: specs.clone(),
+            wish: Some(wish.clone()),
+            limits: connect.server_limits,
+            server: Mutex::default(),
+        };
         let server = match &self.main.server {
             None => None,
             Some(_) if connect.needs_own_server() => Some(Arc::new(own(&specs))),
@@ -167,7 +190,9 @@ impl<'a> Ground<'a> {
             self.serve(server).await.map_err(Stop::NoLane)?;
         }
         let name = Some(connect.name.clone());
-        let spot = Arc::new(Spot { name, wish: Some(wish), specs: Some(specs), now: Mutex::default(), server });
+        let wishes = Wishes { options: connect.options, limits: connect.server_limits, refuse: connect.refuse };
+        let spot = Spot { name, wish: Some(wish), specs: Some(specs), now: Mutex::default(), server, wishes };
+        let spot = Arc::new(spot);
         self.reach(&spot).await.map_err(Stop::NoLane)?;
         lock(&self.others).push(Arc::clone(&spot));
         Ok(spot)
@@ -234,7 +259,8 @@ impl<'a> Ground<'a> {
     async fn serve(&self, spot: &ServerSpot) -> Result<(), Box<StartFailure>> {
         let job = spot.wish.as_ref().unwrap_or(self.job);
         let folder = self.run.fresh_folder().map_err(|e| Box::new(self.run.start_failure(&e)))?;
-        let request = self.request(job, &spot.specs, folder);
+        let wishes = Wishes { limits: spot.limits, ..Wishes::default() };
+        let request = self.request(job, &spot.specs, folder, wishes);
         let alone = self.job.script.rules_servers();
         let server = in_turn(self.run, lane::serve(self.run, &request, alone)).await.map_err(Box::new)?;
         *lock(&spot.server) = Some(Arc::new(server));
@@ -248,7 +274,7 @@ impl<'a> Ground<'a> {
         let lane = match &spot.server {
             None => {
                 let folder = self.run.fresh_folder().map_err(|e| Box::new(self.run.start_failure(&e)))?;
-                in_turn(self.run, lane::launch(self.run, self.request(job, specs, folder))).await
+                in_turn(self.run, lane::launch(self.run, self.request(job, specs, folder, spot.wishes))).await
             }
             Some(server) => {
                 let running = lock(&server.server).clone();
@@ -256,14 +282,14 @@ impl<'a> Ground<'a> {
                     let e = std::io::Error::other("the server is down");
                     return Err(Box::new(self.run.start_failure(&e)));
                 };
-                lane::connect(self.run, self.request(job, specs, PathBuf::new()), running).await
+                lane::connect(self.run, self.request(job, specs, PathBuf::new(), spot.wishes), running).await
             }
         };
         spot.put(lane.map_err(Box::new)?);
         Ok(())
     }
 
-    fn request<'r>(&'r self, job: &'r Job, specs: &SideSpecs, folder: PathBuf) -> LaneRequest<'r> {
+    fn request<'r>(&'r self, job: &'r Job, specs: &SideSpecs, folder: PathBuf, wishes: Wishes) -> LaneRequest<'r> {
         let plugin = job.request.launch == Some(Launch::Plugin);
         let storage: &Path = &self.storage;
         LaneRequest {
@@ -277,6 +303,9 @@ impl<'a> Ground<'a> {
             folder,
             storage: storage.to_owned(),
             host: self.run.plan.host_changes(&job.case),
+            options: wishes.options,
+            limits: wishes.limits,
+            refuse: wishes.refuse,
             start: self.run.plan.scenario().timeouts.start,
             grace: self.run.plan.scenario().timeouts.grace,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::axis::options::{ChannelOptions, Limits};
 use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
 use crate::handshake;
@@ -70,6 +71,11 @@ impl Lane {
         self.senses.end();
         self.leaving.cancel();
         self.gone.clone()
+    }
+
+    /// A call waits for the connection: soon it can be made, if it was refused until now.
+    pub(super) fn admit(&self) {
+        self.senses.admit();
     }
 
     /// Resolves when it is being given up.
@@ -159,6 +165,12 @@ pub(super) struct LaneRequest<'a> {
     pub(super) storage: PathBuf,
     /// What the case changes about the host of a plugin.
     pub(super) host: HostChanges,
+    /// What else is asked of the connection.
+    pub(super) options: ChannelOptions,
+    /// The largest messages of the server.
+    pub(super) limits: Limits,
+    /// Nobody is let in until [`Lane::admit`].
+    pub(super) refuse: bool,
     pub(super) start: Duration,
     pub(super) grace: Duration,
 }
@@ -242,6 +254,7 @@ pub(super) async fn serve(
                 tls: request.tls.server.clone(),
                 folder: request.folder.clone(),
                 storage: request.storage.clone(),
+                limits: request.limits,
                 within: request.start,
             })
             .await?;
@@ -293,10 +306,11 @@ pub(super) async fn connect(
     };
     let within = request.start;
     let mut target = server.target.clone();
-    let both_ours = run.peers.is_builtin(request.client, Side::Client) && server.in_process;
+    let watched = request.refuse || request.job.script.reads_wire();
+    let both_ours = run.peers.is_builtin(request.client, Side::Client) && server.in_process && !watched;
     if !both_ours {
         let relayed = match run.fresh_folder() {
-            Ok(folder) => relay(&target, &folder).await,
+            Ok(folder) => relay(&target, &folder, request.refuse).await,
             Err(e) => Err(e),
         };
         match relayed {
@@ -317,7 +331,12 @@ pub(super) async fn connect(
             Err(error) => return Err(fail(Evidence::default(), None, Some(error), Vec::new())),
         },
     };
-    let dial = client.connect(ConnectRequest { target, tls: request.tls.client.clone(), within: request.start });
+    let dial = client.connect(ConnectRequest {
+        target,
+        tls: request.tls.client.clone(),
+        options: request.options,
+        within: request.start,
+    });
     match settle(&senses, dial, std::future::pending()).await {
         Ok(connection) => Ok(Lane {
             connection: Some(connection),
@@ -501,12 +520,16 @@ async fn settle(
     }
 }
 
-async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
+async fn relay(target: &Target, folder: &std::path::Path, closed: bool) -> std::io::Result<(Arc<Relay>, Target)> {
     let endpoint = match target {
         Target::Tcp(address) => Endpoint::Tcp(*address),
         Target::Unix(path) => Endpoint::Unix(path.clone()),
     };
-    let relay = Relay::start(endpoint, target.transport(), folder, certificate).await?;
+    let relay = if closed {
+        Relay::start_closed(endpoint, certificate)?
+    } else {
+        Relay::start(endpoint, target.transport(), folder, certificate).await?
+    };
     let address = match relay.address() {
         Endpoint::Tcp(address) => Target::Tcp(address),
         Endpoint::Unix(path) => Target::Unix(path),
@@ -608,7 +631,7 @@ impl Watch {
         let mut answer = raw.to_vec();
         if !late
             && let Some(target) = &reading.target
-            && let Ok((relay, address)) = relay(target, &self.folder).await
+            && let Ok((relay, address)) = relay(target, &self.folder, false).await
             && let Some(line) = handshake::with_address(raw, &address)
         {
             answer = line;

@@ -25,6 +25,7 @@ mod settings;
 mod tls;
 mod transcript;
 mod waiting;
+mod wire;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ use crate::event::{PeerCommand, PeerOutput, RunEvent};
 use crate::outcome::evidence::{Reported, Side};
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::build::{BuildLine, Builder, Built};
-use crate::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE};
+use crate::peer::builtin::{BuiltinClient, BuiltinServer, STOCK_SERVICE, versions};
 use crate::peer::driver::Driver;
 use crate::peer::exec::quote;
 use crate::peer::{Client, PeerError, Server, Target};
@@ -158,8 +158,7 @@ impl Peers {
             return State::Missing(format!("no peer `{name}`"));
         };
         if peer.build.is_none() && peer.versions.is_empty() {
-            let versions = BTreeMap::from([("self".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
-            let ready = State::Ready { output: None, versions: Arc::new(versions) };
+            let ready = State::Ready { output: None, versions: Arc::new(versions()) };
             states.insert(name.to_owned(), ready.clone());
             return ready;
         }

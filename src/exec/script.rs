@@ -16,11 +16,12 @@ use super::answer::{
 };
 use super::ground::{Ground, Now, Spot};
 use super::transcript::{Transcript, bounded};
+use super::wire;
 use crate::diag::SourceMap;
 use crate::dynamic::{self, expect};
 use crate::event::OpRecord;
 use crate::outcome::Phase;
-use crate::outcome::evidence::RanOut;
+use crate::outcome::evidence::{RanOut, Spoken};
 use crate::peer::{CallRequest, Stream};
 use crate::scenario::model::{Branches, CallDef, Expect, Op, Script, Service, Step};
 use crate::scenario::template::Renderer;
@@ -68,6 +69,8 @@ struct OpenStream {
     stream: Box<dyn Stream>,
     method: Arc<dynamic::Method>,
     spot: Arc<Spot>,
+    /// What was spoken on its connection before it was opened.
+    before: Option<Spoken>,
 }
 
 impl Runner<'_> {
@@ -179,8 +182,12 @@ impl Runner<'_> {
         let now = spot.now();
         let started = Instant::now();
         let mut record = record(self.id(step), started);
-        let outcome = watched(&now, self.execute(step, (&spot, &now), &mut record)).await;
+        let before = self.heard_before(step, &now)?;
+        let mut outcome = watched(&now, self.execute(step, (&spot, &now), &mut record)).await;
         record.elapsed_us = micros(started);
+        if let (Ok(outcome), Some(before)) = (&mut outcome, before) {
+            outcome.wire = Some(wire::heard(&now, before));
+        }
         if outcome.as_ref().is_ok_and(|o| o.failure.as_ref().is_some_and(|f| f.timed_out)) {
             let (waiting_for, budget) = self.waited_for(&step.op);
             let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -213,6 +220,22 @@ impl Runner<'_> {
         }
         transcript.record(record);
         result.map_err(|stop| self.told(step, &now, stop))
+    }
+
+    /// What was spoken before a step that looks at the wire: since it begins, or since its stream was
+    /// opened.
+    fn heard_before(&self, step: &Step, now: &Now) -> Result<Option<Spoken>, Stop> {
+        if !step.looks_at_wire() {
+            return Ok(None);
+        }
+        let before = match &step.op {
+            Op::End { stream, .. } => self.streams.get(stream).and_then(|open| open.before),
+            _ => wire::spoken(now),
+        };
+        before.map(Some).ok_or_else(|| {
+            let text = "looks at the wire, which can be read in plaintext only: give the script `when: tls == none`";
+            Stop::Script(format!("`{}` {text}", self.id(step)))
+        })
     }
 
     /// Notes that a check did not hold that no field of `expect` stands for.
@@ -299,13 +322,14 @@ impl Runner<'_> {
             })
         };
         let status_text = outcome.status.as_ref().map(|s| Value::String(s.text.clone()));
-        let Expect { value, message, code: _, status_text: text, stdout, stderr } = expect;
+        let Expect { value, message, code: _, status_text: text, stdout, stderr, wire } = expect;
         for (name, expected, actual) in [
             ("value", value, outcome.value.as_ref()),
             ("message", message, outcome.message.as_ref()),
             ("status_text", text, status_text.as_ref()),
             ("stdout", stdout, outcome.stdout.as_ref()),
             ("stderr", stderr, outcome.stderr.as_ref()),
+            ("wire", wire, outcome.wire.as_ref()),
         ] {
             if let Some(expected) = expected {
                 run(transcript, id(name), compare(&expected.value, actual)?, expected.span);
@@ -355,7 +379,7 @@ impl Runner<'_> {
                 Ok(outcome)
             }
             Op::Call(call) => {
-                let messages = call.send.iter().map(|m| self.render(m)).collect::<Result<Vec<_>, _>>()?;
+                let messages = self.messages(call)?;
                 record.sent = messages.first().map(bounded);
                 self.call(now, call, messages, None).await
             }
@@ -371,6 +395,8 @@ impl Runner<'_> {
                 let Some(open) = connection.open(request) else {
                     return Err(Stop::Script("this client has no interleaved streams".into()));
                 };
+                let before = wire::spoken(now);
+                admit(call, now);
                 match open.await {
                     Ok(mut open) => {
                         // A client of such a method has said everything with its one message.
@@ -379,7 +405,7 @@ impl Runner<'_> {
                         {
                             return Ok(failed(error));
                         }
-                        let open = OpenStream { stream: open, method, spot: Arc::clone(spot) };
+                        let open = OpenStream { stream: open, method, spot: Arc::clone(spot), before };
                         self.streams.insert(stream.clone(), open);
                         Ok(Outcome::default())
                     }
@@ -452,7 +478,10 @@ impl Runner<'_> {
         named: Option<(&str, &Map<String, Value>)>,
     ) -> Result<Outcome, Stop> {
         let method = self.method(&call.method)?;
-        let send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
+        let mut send = messages.iter().map(|m| encode(&method, m)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(times) = call.times.filter(|_| !counts(call)) {
+            send = repeated(&send, times)?;
+        }
         let request = self.request(&method, call, send)?;
         let Some(connection) = connection(now) else { return Ok(failed(unreachable(now))) };
         if let Some(actor) = connection.actor() {
@@ -460,6 +489,7 @@ impl Runner<'_> {
             let (op, args) = named.unwrap_or(("call", &nothing));
             return acts::call(now, actor, (op, args), &method, request).await;
         }
+        admit(call, now);
         match connection.call(request).await {
             Ok(result) => match miscounted(&method, &result) {
                 Some(error) => Ok(failed(error)),
@@ -493,6 +523,22 @@ impl Runner<'_> {
         }
     }
 
+    /// The messages of a call; those that count are made for each round.
+    fn messages(&self, call: &CallDef) -> Result<Vec<Value>, Stop> {
+        let Some(times) = call.times.filter(|_| counts(call)) else {
+            return call.send.iter().map(|message| self.render(message)).collect();
+        };
+        let mut renderer = self.renderer.clone();
+        let mut messages = Vec::new();
+        for round in 0..times {
+            renderer.set("round", &round.into());
+            for message in &call.send {
+                messages.push(renderer.value(message).map_err(|e| Stop::Script(e.to_string()))?);
+            }
+        }
+        Ok(messages)
+    }
+
     fn render(&self, template: &Value) -> Result<Value, Stop> {
         self.renderer.value(template).map_err(|e| Stop::Script(e.to_string()))
     }
@@ -521,8 +567,37 @@ impl Runner<'_> {
             send,
             metadata,
             deadline: call.deadline.unwrap_or(self.scene.op_timeout),
+            options: call.options,
         })
     }
+}
+
+/// Lets a connection be made that was refused until now, for a call that waits for it.
+fn admit(call: &CallDef, now: &Now) {
+    if call.options.wait_for_ready
+        && let Some(lane) = &now.lane
+    {
+        lane.admit();
+    }
+}
+
+/// Whether the messages of a call differ from round to round.
+fn counts(call: &CallDef) -> bool {
+    call.times.is_some() && call.send.iter().any(|message| message.to_string().contains("round"))
+}
+
+/// Bytes of all messages of one call together, at most.
+const MAX_SENT: usize = 256 << 20;
+
+/// Messages, as often as this, one after the other.
+fn repeated(messages: &[Bytes], times: u32) -> Result<Vec<Bytes>, Stop> {
+    let times = usize::try_from(times).unwrap_or(usize::MAX);
+    let bytes = messages.iter().map(Bytes::len).sum::<usize>().saturating_mul(times);
+    if bytes > MAX_SENT {
+        let text = format!("`times: {times}` makes {bytes} bytes of one call, and {MAX_SENT} is the limit");
+        return Err(Stop::Script(text));
+    }
+    Ok((0..times).flat_map(|_| messages.iter().cloned()).collect())
 }
 
 fn record(op: String, started: Instant) -> OpRecord {

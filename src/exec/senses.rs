@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::outcome::diagnose::{self, Diagnosis};
-use crate::outcome::evidence::{ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, RanOut, Reported};
+use crate::outcome::evidence::{
+    ConnectionFacts, Evidence, HandshakeReport, Known, Opening, ProcessReport, RanOut, Reported, Spoken,
+};
 use crate::peer::Served;
 use crate::wire::Relay;
 
@@ -131,6 +133,27 @@ impl Senses {
     /// themselves.
     pub(super) fn is_blind(&self) -> bool {
         lock(&self.relay).is_none() && lock(&self.processes).is_empty() && lock(&self.handshake).is_none()
+    }
+
+    /// Lets connections in that were refused until now, soon.
+    pub(super) fn admit(&self) {
+        if let Some(relay) = lock(&self.relay).as_ref() {
+            relay.open();
+        }
+    }
+
+    /// What was spoken so far on all connections; `None` where that cannot be read: under TLS, or
+    /// without a relay.
+    pub(super) fn spoken(&self) -> Option<Spoken> {
+        let relay = lock(&self.relay).clone()?;
+        let mut all = Spoken::default();
+        for report in relay.reports() {
+            if [&report.client_opening, &report.server_opening].contains(&&Opening::Tls) {
+                return None;
+            }
+            all = all.and(report.spoken.unwrap_or_default());
+        }
+        Some(all)
     }
 
     /// Whether there is a relay between the peers, and nothing ever came through it.

@@ -6,16 +6,19 @@ use super::{OpDef, OpReader, ParsedOp};
 use crate::diag::Spanned;
 use crate::scenario::decode::Fields;
 use crate::scenario::model::{CallDef, Op};
-use crate::scenario::schema::{OneMessage, Span, Text, shape};
+use crate::scenario::schema::{Encoding, OneMessage, Span, Text, shape};
 use crate::scenario::yaml::{Kind, Node, short};
 
 pub(super) const OP: OpDef = OpDef {
     name: "call",
     about: "calls a method: unary, or a whole stream at once",
-    expects: &["message", "code", "status_text"],
+    expects: &["message", "code", "status_text", "wire"],
     parse,
     schema: |generator| generator.subschema_for::<Call>(),
 };
+
+/// How often messages are sent in one call, at most.
+const MAX_TIMES: i64 = 100_000;
 
 shape! {
     /// A call.
@@ -28,15 +31,31 @@ shape! {
         metadata: Option<Value>,
         /// The gRPC deadline; the op timeout when left out.
         deadline: Option<Span>,
+        /// How often what `send` has is sent in a whole stream, 1 to 100000; once when left out. `round`
+        /// counts from 0.
+        times: Option<u32>,
+        /// How request messages are sent: `identity` or `gzip`; the library's default when left out.
+        compression: Option<Encoding>,
+        /// Wait for a connection, within the deadline, instead of failing without one.
+        wait_for_ready: Option<bool>,
     }
 }
 
 fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     let fields = reader.sink.fields::<Call>(node)?;
-    let (mut call, method) = reader.call(&fields)?;
+    let outer = reader.scope.clone();
+    if fields.entry("times").is_some() {
+        *reader.scope = outer.clone().root("round", []);
+    }
+    let read = reader.call(&fields);
+    *reader.scope = outer;
+    let (mut call, method) = read?;
     if fields.entry("send").is_none() {
         call.send = vec![Value::Object(Map::new())];
     }
+    let times = fields.get(reader.sink, "times");
+    let times = times.and_then(|node| reader.sink.number(node, "`times`", 1, MAX_TIMES));
+    call.times = times.and_then(|times| u32::try_from(times).ok());
     Some(ParsedOp { method: Some(method), ..ParsedOp::of(Op::Call(call)) })
 }
 
@@ -47,8 +66,9 @@ impl OpReader<'_> {
         let send = fields.get(self.sink, "send").map(|node| self.messages(node)).unwrap_or_default();
         let metadata = fields.get(self.sink, "metadata").map(|node| self.metadata(node)).unwrap_or_default();
         let deadline = fields.get(self.sink, "deadline").and_then(|node| self.sink.duration(node, "`deadline`"));
+        let options = self.call_options(fields);
         let method = self.sink.text(method?, "`method`")?;
-        Some((CallDef { method: method.value.clone(), send, metadata, deadline }, method))
+        Some((CallDef { method: method.value.clone(), send, metadata, deadline, times: None, options }, method))
     }
 
     fn messages(&mut self, node: &Node) -> Vec<Value> {

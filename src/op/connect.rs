@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
+use super::options::{KeepaliveMap, LimitsMap};
 use super::{OpDef, OpReader, ParsedOp};
 use crate::axis;
 use crate::scenario::model::{ConnectDef, Op};
@@ -25,6 +26,16 @@ shape! {
         name as "as": Text,
         /// What it asks for in place of what the case asks: axis → value.
         with: Option<BTreeMap<String, Text>>,
+        /// It is made by its first call; nobody dials before.
+        lazy: Option<bool>,
+        /// The largest messages of the client.
+        limits: Option<LimitsMap>,
+        /// PINGs of the client, also without calls.
+        keepalive: Option<KeepaliveMap>,
+        /// The largest messages of the server, which is another one then.
+        server_limits: Option<LimitsMap>,
+        /// Its address refuses connections until a call with `wait_for_ready` waits for one.
+        refuse: Option<bool>,
     }
 }
 
@@ -36,8 +47,18 @@ fn parse(reader: &mut OpReader<'_>, node: &Node) -> Option<ParsedOp> {
     for entry in wishes.unwrap_or_default() {
         with.extend(reader.wish(entry));
     }
+    let options = reader.channel_options(&fields);
+    let server_limits = reader.limits(&fields, "server_limits");
+    let refuse = reader.yes(&fields, "refuse");
+    if refuse
+        && !options.lazy
+        && let Some(entry) = fields.entry("refuse")
+    {
+        let message = "`refuse` is for a connection that is not made yet";
+        reader.sink.error("misplaced-key", entry.span, message, "nobody would wait for it", "add `lazy: true`");
+    }
     let name = reader.sink.text(name?, "`as`")?;
-    let op = Op::Connect(ConnectDef { name: name.value.clone(), with });
+    let op = Op::Connect(ConnectDef { name: name.value.clone(), with, options, server_limits, refuse });
     Some(ParsedOp { connects: Some(name), ..ParsedOp::of(op) })
 }
 

@@ -8,7 +8,7 @@ use crate::scenario::yaml::Node;
 pub(super) const OP: OpDef = OpDef {
     name: "end",
     about: "waits for the end of an open stream and its status",
-    expects: &["code", "status_text"],
+    expects: &["code", "status_text", "wire"],
     parse,
     schema: |generator| generator.subschema_for::<End>(),
 };

@@ -18,15 +18,26 @@ use crate::scenario::yaml::{Kind, Node, short};
 pub const OPERATORS: &[&str] = &["$any", "$regex", "$subset", "$exact", "$base64", "$bytes"];
 
 /// What the first segment of a path may be.
-const PATH_ROOTS: &[&str] =
-    &["value", "message", "messages", "code", "status_text", "details", "metadata", "trailers", "stdout", "stderr"];
+const PATH_ROOTS: &[&str] = &[
+    "value",
+    "message",
+    "messages",
+    "code",
+    "status_text",
+    "details",
+    "metadata",
+    "trailers",
+    "stdout",
+    "stderr",
+    "wire",
+];
 
 impl OpReader<'_> {
     /// Reads `expect` of an op for which the fields `meant` have a meaning.
     pub(super) fn expect(&mut self, node: &Node, op: &str, meant: &[&str]) -> Expect {
         let mut expect = Expect::default();
         let Some(fields) = self.sink.fields::<schema::Expect>(node) else { return expect };
-        for key in ["value", "message", "code", "status_text", "stdout", "stderr"] {
+        for key in ["value", "message", "code", "status_text", "stdout", "stderr", "wire"] {
             if let (Some(entry), false) = (fields.entry(key), meant.contains(&key)) {
                 let message = format!("`{op}` has no `{key}` to expect");
                 self.sink.error(
@@ -47,6 +58,7 @@ impl OpReader<'_> {
         expect.status_text = value("status_text");
         expect.stdout = value("stdout");
         expect.stderr = value("stderr");
+        expect.wire = value("wire");
         if let Some(node) = fields.get(self.sink, "code") {
             expect.code = self.sink.codes(node).map(|value| Spanned { value, span: node.span });
         }

@@ -13,6 +13,7 @@ mod half_close;
 mod named;
 mod nest;
 mod open;
+mod options;
 mod receive;
 mod send;
 mod server;

@@ -7,7 +7,7 @@ use crate::scenario::model::{Op, OpDef};
 use crate::scenario::yaml::{Entry, short};
 
 /// Fields of `expect` that have a meaning for a declared op, beside `value` for one that yields.
-pub(super) const EXPECTS: &[&str] = &["message", "code", "status_text"];
+pub(super) const EXPECTS: &[&str] = &["message", "code", "status_text", "wire"];
 
 /// Reads a step's op `entry` as the declared op `def`.
 pub(super) fn parse(reader: &mut OpReader<'_>, entry: &Entry, def: &OpDef) -> Option<ParsedOp> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{OpDef, OpReader, ParsedOp};
 use crate::scenario::model::Op;
-use crate::scenario::schema::{OneMessage, Span, Text, shape};
+use crate::scenario::schema::{Encoding, OneMessage, Span, Text, shape};
 use crate::scenario::yaml::Node;
 
 pub(super) const OP: OpDef = OpDef {
@@ -28,6 +28,10 @@ shape! {
         metadata: Option<Value>,
         /// The gRPC deadline of the whole stream; the case timeout when left out.
         deadline: Option<Span>,
+        /// How request messages are sent: `identity` or `gzip`; the library's default when left out.
+        compression: Option<Encoding>,
+        /// Wait for a connection, within the deadline, instead of failing without one.
+        wait_for_ready: Option<bool>,
     }
 }
 

@@ -235,6 +235,9 @@ pub struct WireReport {
     /// Whether the TLS handshake came to its end on both sides, as far as records tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established: Option<bool>,
+    /// What was spoken in HTTP/2, where it was plaintext on both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoken: Option<Spoken>,
     /// Who ended the connection first; `None` while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_by: Option<Side>,
@@ -247,6 +250,71 @@ pub struct WireReport {
     pub server_bytes: u64,
     /// Microseconds from accept to the last event.
     pub elapsed_us: u64,
+}
+
+/// What passed on a plaintext HTTP/2 connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Spoken {
+    /// By the client.
+    pub client: SideSpoke,
+    /// By the server.
+    pub server: SideSpoke,
+}
+
+/// What one side sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SideSpoke {
+    /// gRPC messages.
+    pub messages: u64,
+    /// Those of them whose compressed flag is set.
+    pub compressed: u64,
+    /// HTTP/2 PINGs, without the answers to those of the other side.
+    pub pings: u64,
+    /// Those of them before which no DATA had come since the last one: not a measurement of
+    /// bandwidth, which some libraries make by PINGs, but a sign of life.
+    pub unprompted_pings: u64,
+}
+
+impl Spoken {
+    /// What a side sent.
+    pub const fn of(&mut self, side: Side) -> &mut SideSpoke {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// What was added since `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self { client: self.client.since(before.client), server: self.server.since(before.server) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { client: self.client.and(other.client), server: self.server.and(other.server) }
+    }
+}
+
+impl SideSpoke {
+    const fn since(self, before: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_sub(before.messages),
+            compressed: self.compressed.saturating_sub(before.compressed),
+            pings: self.pings.saturating_sub(before.pings),
+            unprompted_pings: self.unprompted_pings.saturating_sub(before.unprompted_pings),
+        }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_add(other.messages),
+            compressed: self.compressed.saturating_add(other.compressed),
+            pings: self.pings.saturating_add(other.pings),
+            unprompted_pings: self.unprompted_pings.saturating_add(other.unprompted_pings),
+        }
+    }
 }
 
 impl WireReport {
@@ -278,6 +346,7 @@ impl WireReport {
             client_records: Vec::new(),
             server_records: Vec::new(),
             established: None,
+            spoken: None,
             closed_by: None,
             reset: false,
             client_bytes: 0,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use crate::axis::options::{CallOptions, ChannelOptions, Compression, Keepalive, Limits};
 use crate::axis::values::Transport;
 use crate::outcome::GrpcStatus;
 use crate::outcome::evidence::{ConnectionFacts, ProcessReport, Reported};
@@ -44,6 +45,8 @@ pub struct ServeRequest {
     pub folder: PathBuf,
     /// A folder for what it keeps; another server may have kept something there before.
     pub storage: PathBuf,
+    /// The largest messages that it sends and takes.
+    pub limits: Limits,
     /// Budget to be ready.
     pub within: Duration,
 }
@@ -98,6 +101,8 @@ pub struct ConnectRequest {
     pub target: Target,
     /// TLS of the client side.
     pub tls: TlsSpec,
+    /// What else is asked of it.
+    pub options: ChannelOptions,
     /// Budget to be ready.
     pub within: Duration,
 }
@@ -164,6 +169,8 @@ pub struct CallRequest {
     pub metadata: Metadata,
     /// The gRPC deadline.
     pub deadline: Duration,
+    /// What else is asked of it.
+    pub options: CallOptions,
 }
 
 /// How a call ended.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::axis::options::{CallOptions, Compression};
 use crate::axis::{self, Needs};
 use crate::filter::{Expr, glob};
-use crate::scenario::model::{Capability, ClientWay, DirectWay, Op, Scenario, Script};
+use crate::scenario::model::{Capability, ClientWay, ConnectDef, DirectWay, Op, Scenario, Script};
 
 use super::condition::{Condition, Index, Node};
 use super::space::{Dim, DimValue, SCRIPT, Space};
@@ -151,25 +152,29 @@ impl<'a> Asker<'a> {
     /// What a script asks of its peers.
     pub(super) fn script_asks(script: &Script) -> Vec<Ask> {
         let ask = |needs, capability: String| Ask { axis: SCRIPT.to_owned(), needs, capability };
-        let mut asks = Vec::new();
+        let mut asks: Vec<Ask> = script.needs.iter().map(|(needs, name)| ask(*needs, name.clone())).collect();
         for step in script.all_steps() {
             let wanted = match &step.op {
                 Op::Named { name, .. } => vec![ask(Needs::Client, format!("op.{name}"))],
-                Op::Call(_) => vec![ask(Needs::Client, "op.call".to_owned())],
+                Op::Call(call) => {
+                    let op = ask(Needs::Client, "op.call".to_owned());
+                    [op].into_iter().chain(call_asks(call.options)).collect()
+                }
                 Op::Test { .. } => vec![ask(Needs::Client, "op.test".to_owned())],
-                Op::Open { .. }
-                | Op::Send { .. }
-                | Op::Receive { .. }
-                | Op::HalfClose { .. }
-                | Op::Cancel { .. }
-                | Op::End { .. } => vec![ask(Needs::Client, "stream.interleaved".to_owned())],
+                Op::Open { call, .. } => {
+                    let stream = ask(Needs::Client, "stream.interleaved".to_owned());
+                    [stream].into_iter().chain(call_asks(call.options)).collect()
+                }
+                Op::Send { .. } | Op::Receive { .. } | Op::HalfClose { .. } | Op::Cancel { .. } | Op::End { .. } => {
+                    vec![ask(Needs::Client, "stream.interleaved".to_owned())]
+                }
                 Op::Stdio { .. } => vec![ask(Needs::Client, "stdio".to_owned())],
                 Op::Connect(connect) => {
                     let asked = connect.with.iter().filter_map(|(axis, value)| {
                         let asks_nothing = axis::find_value(axis, value).is_some_and(|def| def.asks_nothing);
                         (!asks_nothing).then_some(ask(axis::find(axis)?.needs, format!("{axis}.{value}")))
                     });
-                    asked.collect()
+                    asked.chain(connect_asks(connect)).collect()
                 }
                 _ => Vec::new(),
             };
@@ -189,7 +194,7 @@ impl<'a> Asker<'a> {
     }
 
     fn script_rules_servers(self, script: &str) -> bool {
-        self.scenario.scripts.get(script).is_some_and(|script| script.rules_servers())
+        self.scenario.scripts.get(script).is_some_and(|script| script.starts_servers())
     }
 
     fn asks_of(self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
@@ -376,6 +381,28 @@ impl<'a> Asker<'a> {
         }
         out
     }
+}
+
+/// What an option of a script asks of a role.
+fn option(needs: Needs, capability: &str) -> Ask {
+    Ask { axis: SCRIPT.to_owned(), needs, capability: capability.to_owned() }
+}
+
+fn call_asks(options: CallOptions) -> impl Iterator<Item = Ask> {
+    let gzip = options.compression == Some(Compression::Gzip);
+    let gzip = gzip.then(|| option(Needs::Client, "compression.gzip"));
+    gzip.into_iter().chain(options.wait_for_ready.then(|| option(Needs::Client, "wait-for-ready")))
+}
+
+fn connect_asks(connect: &ConnectDef) -> impl Iterator<Item = Ask> {
+    let ConnectDef { options, server_limits, .. } = connect;
+    let asks = [
+        (options.lazy, Needs::Client, "wait-for-ready"),
+        (!options.limits.is_none(), Needs::Client, "limits"),
+        (options.keepalive.is_some(), Needs::Client, "keepalive"),
+        (!server_limits.is_none(), Needs::Server, "limits"),
+    ];
+    asks.into_iter().filter(|(asked, ..)| *asked).map(|(_, needs, capability)| option(needs, capability))
 }
 
 /// The roles that a need is about.

@@ -180,7 +180,8 @@ impl Plan {
         let script = self.script(case);
         // Who ends its server, or has two, cannot share them.
         let own = if script.needs_own_instance() { Some(Isolation::Case) } else { script.isolation };
-        own.into_iter().chain([self.block(case).isolation]).max_by_key(rank).unwrap_or(Isolation::Case)
+        let watched = script.reads_wire().then_some(Isolation::Connection);
+        own.into_iter().chain(watched).chain([self.block(case).isolation]).max_by_key(rank).unwrap_or(Isolation::Case)
     }
 
     /// What an axis of its affects; everything, for one that it does not have.

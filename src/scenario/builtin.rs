@@ -20,7 +20,10 @@ pub(super) const METHODS: &[(&str, &[&str])] = &[
 
 /// Capabilities that no axis asks for.
 pub(super) const OTHERS: &[&str] =
-    &["stream.interleaved", "stdio", "compression.gzip", "wait-for-ready", "limits", "keepalive"];
+    &["stream.interleaved", "stdio", "compression.gzip", "limits", "keepalive", "wait-for-ready"];
+
+/// What soupscen's own client and server are made of.
+pub(super) const COMPONENTS: &[&str] = &["h2", "hyper", "tonic"];
 
 /// What soupscen's own server provides.
 const SERVER: &[&str] = &[
@@ -34,6 +37,8 @@ const SERVER: &[&str] = &[
     "service.kv",
     "service.stock",
     "stdio",
+    "compression.gzip",
+    "limits",
 ];
 /// What soupscen's own client provides: it calls any service by its descriptors.
 const CLIENT: &[&str] = &[
@@ -47,6 +52,9 @@ const CLIENT: &[&str] = &[
     "service.*",
     "stream.interleaved",
     "stdio",
+    "compression.gzip",
+    "limits",
+    "keepalive",
 ];
 
 /// Capabilities of the own client.

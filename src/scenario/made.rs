@@ -55,7 +55,7 @@ impl Made {
 }
 
 /// A number of bytes: `4096`, `64KiB`, `5MiB`.
-fn bytes_of(value: &Value) -> Result<usize, String> {
+pub(crate) fn bytes_of(value: &Value) -> Result<usize, String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),

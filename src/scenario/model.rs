@@ -9,6 +9,8 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use crate::axis::Needs;
+use crate::axis::options::{CallOptions, ChannelOptions, Limits};
 use crate::diag::{SourceMap, Span, Spanned};
 use crate::filter::Expr;
 use crate::outcome::{Match, Phase};
@@ -381,6 +383,8 @@ pub struct Script {
     pub when: Option<Arc<Expr>>,
     /// Steps, at least one.
     pub steps: Vec<Step>,
+    /// Capabilities that its peers must have beside those that its steps ask for.
+    pub needs: Vec<(Needs, String)>,
     /// Stricter isolation than the block's.
     pub isolation: Option<Isolation>,
     /// Its templates use `work`: a folder of the case.
@@ -404,6 +408,15 @@ pub struct Step {
     pub on: Option<String>,
     /// Where it is written.
     pub span: Span,
+}
+
+impl Step {
+    /// Whether it looks at what passes on its connection.
+    #[must_use]
+    pub fn looks_at_wire(&self) -> bool {
+        let mut paths = self.checks.iter().map(|check| &check.path).chain(self.capture.values());
+        self.expect.wire.is_some() || paths.any(|path| path == "wire" || path.starts_with("wire."))
+    }
 }
 
 /// What a step does. Texts inside are templates.
@@ -524,6 +537,12 @@ pub struct ConnectDef {
     /// Axis → canonical value, over what the case asks; only of axes in
     /// [`ConnectDef::AXES`].
     pub with: IndexMap<String, &'static str>,
+    /// What is asked of the connection beside the axes.
+    pub options: ChannelOptions,
+    /// The largest messages of the server; it is another one then.
+    pub server_limits: Limits,
+    /// Its address refuses connections until a call has waited for one.
+    pub refuse: bool,
 }
 
 impl ConnectDef {
@@ -534,6 +553,12 @@ impl ConnectDef {
     /// certificate does.
     #[must_use]
     pub fn needs_own_server(&self) -> bool {
+        self.needs_own_process() || !self.server_limits.is_none()
+    }
+
+    /// Whether that server is one that is asked for something else, which a process of its own serves.
+    #[must_use]
+    pub fn needs_own_process(&self) -> bool {
         self.with.keys().any(|axis| axis != "client_key")
     }
 }
@@ -569,7 +594,7 @@ impl Script {
     pub fn rules_servers(&self) -> bool {
         self.all_steps().iter().any(|step| match &step.op {
             Op::Server(_) => true,
-            Op::Connect(connect) => connect.needs_own_server(),
+            Op::Connect(connect) => connect.needs_own_process(),
             _ => false,
         })
     }
@@ -578,6 +603,19 @@ impl Script {
     #[must_use]
     pub fn restarts(&self) -> bool {
         self.all_steps().iter().any(|step| matches!(step.op, Op::Server(_)))
+    }
+
+    /// It starts servers beside the case's own.
+    #[must_use]
+    pub fn starts_servers(&self) -> bool {
+        let starts = |op: &Op| matches!(op, Op::Connect(connect) if connect.needs_own_server());
+        self.rules_servers() || self.all_steps().iter().any(|step| starts(&step.op))
+    }
+
+    /// It looks at what passes on its connections, which nobody else may then use.
+    #[must_use]
+    pub fn reads_wire(&self) -> bool {
+        self.all_steps().into_iter().any(Step::looks_at_wire)
     }
 
     /// It has instances that no other case may use.
@@ -598,6 +636,10 @@ pub struct CallDef {
     pub metadata: Vec<(String, Value)>,
     /// Deadline; the op timeout when absent.
     pub deadline: Option<Duration>,
+    /// How often `send` is sent in a whole stream, one after the other; once when absent.
+    pub times: Option<u32>,
+    /// What else is asked of it.
+    pub options: CallOptions,
 }
 
 /// Built-in expectations of a step. Values may hold `$any`, `$regex`, `$subset`, `$base64`.
@@ -615,6 +657,8 @@ pub struct Expect {
     pub stdout: Option<Spanned<Value>>,
     /// For `stdio`.
     pub stderr: Option<Spanned<Value>>,
+    /// What passed on the connection meanwhile.
+    pub wire: Option<Spanned<Value>>,
 }
 
 /// A check beside `expect`.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::builtin::COMPONENTS;
 use super::decode::{CODES, Fields, Sink};
 use super::expr::Pending;
 use super::model::{Peer, Rule, RuleOutcome};
@@ -140,7 +141,8 @@ impl<'a> Rules<'a> {
             );
             return;
         };
-        let known: Vec<&str> = self.peers.values().flat_map(|peer| peer.versions.keys()).map(String::as_str).collect();
+        let declared = self.peers.values().flat_map(|peer| peer.versions.keys()).map(String::as_str);
+        let known: Vec<&str> = declared.chain(COMPONENTS.iter().copied()).collect();
         if self.incomplete || component == "self" || known.contains(&component) {
             return;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::builtin::known_capabilities;
 use super::expr::Pending;
 use super::model::{Block, Branches, Op, Peer, Script, Step};
 use super::reader::{World, legal_name};
@@ -15,6 +16,7 @@ use super::services::Services;
 use super::template;
 use super::yaml::{Entry, Kind, Node, short};
 use super::{decode::Sink, matrix};
+use crate::axis::Needs;
 use crate::diag::{Diagnostic, Span, Spanned};
 use crate::op::{self, Noted, Vocabulary};
 
@@ -87,6 +89,7 @@ fn script(
     let description = fields.text(sink, "description");
     let when = fields.get(sink, "when").and_then(|node| pending.read(sink, node, "`when`", false));
     let isolation = matrix::isolation(sink, &fields);
+    let needs = fields.get(sink, "needs").map(|node| needs(sink, subject, node)).unwrap_or_default();
     let list = fields.require(sink, "ops", "list its steps: `ops: [{ get: { key: a } }]`")?;
     let items = sink.list(list, "`ops`")?;
     if items.is_empty() {
@@ -122,7 +125,27 @@ fn script(
         sink.error("out-of-range", list.span, message, "too many at once", "make `parallel` smaller");
     }
     let uses_work = mentions_work(&entry.value);
-    Some(Script { name: name.to_owned(), span: entry.span, description, when, steps, isolation, uses_work })
+    Some(Script { name: name.to_owned(), span: entry.span, description, when, steps, needs, isolation, uses_work })
+}
+
+/// `needs`: role → capabilities.
+fn needs(sink: &mut Sink, subject: &Subject<'_>, node: &Node) -> Vec<(Needs, String)> {
+    let Some(fields) = sink.fields::<schema::ScriptNeeds>(node) else { return Vec::new() };
+    let known = known_capabilities(subject.services.all.keys().map(String::as_str));
+    let mut all = Vec::new();
+    for (key, role) in [("client", Needs::Client), ("server", Needs::Server)] {
+        let Some(node) = fields.get(sink, key) else { continue };
+        for name in sink.texts(node, &format!("`{key}`"), true).unwrap_or_default() {
+            if known.contains(&name.value) {
+                all.push((role, name.value));
+            } else {
+                let help = sink.suggest(&name.value, "capabilities", known.iter().map(String::as_str));
+                let message = format!("unknown capability `{}`", short(&name.value));
+                sink.error("unknown-capability", name.span, message, "no peer can have it", &help);
+            }
+        }
+    }
+    all
 }
 
 /// What one script does at once, at most.

@@ -16,9 +16,10 @@
 use std::mem::discriminant;
 
 use super::CertReader;
+use super::http2::Frames;
 use super::tls::{self, Hello, Messages, Piece, Records, content};
 use crate::axis::values::Transport;
-use crate::outcome::evidence::{Alert, Opening, Side, WireReport};
+use crate::outcome::evidence::{Alert, Opening, Side, Spoken, WireReport};
 use crate::outcome::records::{self, TLS13_ALERT};
 
 /// The client's part of the HTTP/2 connection preface (RFC 9113 section 3.4).
@@ -58,6 +59,8 @@ enum Stage {
     Opening,
     /// It speaks TLS and is being read.
     Tls,
+    /// It speaks HTTP/2 in plaintext, whose frames are read to the end.
+    Http2,
     /// Nothing more is to be learnt from it.
     Done,
 }
@@ -81,6 +84,7 @@ pub struct Conversation {
     certs: CertReader,
     client: Half,
     server: Half,
+    frames: Frames,
     news: News,
 }
 
@@ -93,6 +97,7 @@ impl Conversation {
             certs,
             client: Half::default(),
             server: Half::default(),
+            frames: Frames::default(),
             news: News::None,
         }
     }
@@ -103,8 +108,8 @@ impl Conversation {
         &self.report
     }
 
-    /// Nothing more can be learnt from bytes: the handshake is over, or it is no TLS and enough of it
-    /// has been seen.
+    /// Nothing more can be learnt from bytes: the handshake is over, or it is neither TLS nor plain
+    /// HTTP/2 and enough of it has been seen.
     #[must_use]
     pub fn is_read(&self) -> bool {
         let read = |half: &Half, opening: &Opening| {
@@ -129,11 +134,14 @@ impl Conversation {
                 Some(opening) => {
                     self.opened(side, opening);
                     self.records(side, &head);
+                    // A server opens with a frame, a client with its preface.
+                    self.frames(side, if side == Side::Client { &[] } else { &head });
                 }
                 None => self.half(side).head = head,
             }
         }
         self.records(side, input);
+        self.frames(side, input);
         self.more_of_other(side, input);
         let half = self.half(side);
         if half.read > MAX_READ && half.stage == Stage::Tls {
@@ -174,7 +182,8 @@ impl Conversation {
     #[doc(hidden)]
     #[must_use]
     pub fn held(&self) -> usize {
-        [&self.client, &self.server].iter().map(|h| h.head.len() + h.alert.len() + h.messages.held()).sum()
+        let of = |half: &Half| half.head.len() + half.alert.len() + half.messages.held();
+        of(&self.client) + of(&self.server) + self.frames.held()
     }
 
     fn tell(&mut self, news: News) {
@@ -190,7 +199,11 @@ impl Conversation {
 
     fn opened(&mut self, side: Side, opening: Opening) {
         let half = self.half(side);
-        half.stage = if opening == Opening::Tls { Stage::Tls } else { Stage::Done };
+        half.stage = match opening {
+            Opening::Tls => Stage::Tls,
+            Opening::Http2 => Stage::Http2,
+            _ => Stage::Done,
+        };
         half.head = Vec::new();
         match side {
             Side::Client => self.report.client_opening = opening,
@@ -216,6 +229,12 @@ impl Conversation {
             let room = MAX_OTHER - text.len() / 2;
             text.push_str(&hex::encode(&input[..room.min(input.len())]));
             self.tell(News::Progress);
+        }
+    }
+
+    fn frames(&mut self, side: Side, input: &[u8]) {
+        if self.half(side).stage == Stage::Http2 {
+            self.frames.bytes(side, input, self.report.spoken.get_or_insert_with(Spoken::default));
         }
     }
 

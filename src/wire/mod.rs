@@ -2,6 +2,7 @@
 //! Produces `outcome::evidence::WireReport`; started by `exec` for every instance.
 
 mod conversation;
+mod http2;
 mod relay;
 mod socket;
 mod tls;

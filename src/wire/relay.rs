@@ -1,7 +1,7 @@
 //! The relay: a listener of its own in front of a server, passing bytes both ways unchanged while
 //! `conversation` reads along. One task per connection, two buffers, no queue: a side that does not
-//! read stops the other one. When the handshake is over, or it is no TLS, reading along ends and
-//! what remains is a plain copy.
+//! read stops the other one. When a TLS handshake is over, reading along ends and what remains
+//! is a plain copy; of plain HTTP/2 the frames are read to the end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::socket::{Listener, Socket};
+use super::socket::{Listener, Reserved, Socket};
 use super::{CertReader, Conversation, Endpoint, News};
 use crate::axis::values::Transport;
 use crate::outcome::evidence::{Side, WireReport};
@@ -29,6 +29,10 @@ const DIAL_BUDGET: Duration = Duration::from_secs(5);
 /// Pause after a failed accept (out of file descriptors): there is no event for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long after it was asked to an address that refuses everybody opens: long enough for a client
+/// to be refused once more.
+const OPENS_AFTER: Duration = Duration::from_millis(50);
+
 /// Not closed yet.
 const OPEN: u64 = u64::MAX;
 
@@ -38,6 +42,8 @@ pub struct Relay {
     address: Endpoint,
     shared: Arc<Shared>,
     task: AbortHandle,
+    /// Opens an address that refuses everybody.
+    gate: Option<Arc<Notify>>,
 }
 
 /// A point in a relay's life, see [`Relay::mark`].
@@ -92,7 +98,36 @@ impl Relay {
         let address = listener.endpoint()?;
         let shared = Arc::new(Shared { target, certs, ledger: Mutex::default(), changes: watch::Sender::new(0) });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        Ok(Self { address, shared, task })
+        Ok(Self { address, shared, task, gate: None })
+    }
+
+    /// The same on loopback TCP with an address that refuses everybody until [`Relay::open`].
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn start_closed(target: Endpoint, certs: CertReader) -> io::Result<Self> {
+        let reserved = Reserved::tcp()?;
+        let address = reserved.endpoint()?;
+        let shared = Arc::new(Shared { target, certs, ledger: Mutex::default(), changes: watch::Sender::new(0) });
+        let gate = Arc::new(Notify::new());
+        let (opened, relayed) = (Arc::clone(&gate), Arc::clone(&shared));
+        let task = tokio::spawn(async move {
+            opened.notified().await;
+            tokio::time::sleep(OPENS_AFTER).await;
+            // A port that was reserved can be listened on, unless the system has run out of memory;
+            // then it stays closed, and whoever waits for it says so.
+            if let Ok(listener) = reserved.listen() {
+                accept(listener, relayed).await;
+            }
+        });
+        Ok(Self { address, shared, task: task.abort_handle(), gate: Some(gate) })
+    }
+
+    /// Opens an address that refuses everybody, a moment from now; nothing where it is open.
+    pub fn open(&self) {
+        if let Some(gate) = &self.gate {
+            gate.notify_one();
+        }
     }
 
     /// Where clients are to dial.

@@ -101,6 +101,31 @@ impl Drop for Listener {
     }
 }
 
+/// A loopback port that is taken and refuses connections: bound, and not listening.
+#[derive(Debug)]
+pub(super) struct Reserved(socket2::Socket);
+
+impl Reserved {
+    /// Takes a free port.
+    pub(super) fn tcp() -> io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        Ok(Self(socket))
+    }
+
+    pub(super) fn endpoint(&self) -> io::Result<Endpoint> {
+        let address = self.0.local_addr()?.as_socket();
+        address.map(Endpoint::Tcp).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Takes connections from now on.
+    pub(super) fn listen(self) -> io::Result<Listener> {
+        self.0.listen(128)?;
+        TcpListener::from_std(self.0.into()).map(Listener::Tcp)
+    }
+}
+
 /// A connected stream.
 #[derive(Debug)]
 pub(super) enum Socket {

@@ -48,6 +48,12 @@ def on_request(m):
             m["metadata"].sort(key=str)
         case "drops-binary", "call":
             m["metadata"] = [pair for pair in m["metadata"] if isinstance(pair[1], str)]
+        case "sends-plain", "call" | "open":
+            m.pop("compression", None)
+        case "never-waits", "call" | "open":
+            m.pop("wait_for_ready", None)
+        case "ignores-limits", "connect" | "serve":
+            m.pop("limits", None)
         case "pools", "connect":
             target = str(m["target"])
             if target in pooled:

@@ -18,7 +18,8 @@ use crate::exec::alone::{Alone, Asked, Playing};
 use crate::outcome::evidence::ConnectionFacts;
 use crate::peer::builtin::BuiltinClient;
 use crate::peer::{
-    Act, CallRequest, CallResult, Client, ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, StreamSender,
+    Act, CallOptions, CallRequest, CallResult, ChannelOptions, Client, ConnectRequest, Connection, LastWord,
+    LaunchRequest, PeerError, StreamSender,
 };
 use crate::process::scratch::Scratch;
 use crate::process::{Interrupts, Spawner};
@@ -170,7 +171,14 @@ fn finish(job: &Job, result: &CallResult, facts: Option<&ConnectionFacts>, how: 
 
 async fn connect(job: &Job, client: &dyn Client, folder: &Scratch) -> Result<Box<dyn Connection>, PeerError> {
     if let Some(target) = job.target.clone() {
-        return client.connect(ConnectRequest { target, tls: job.tls.clone(), within: job.args.start }).await;
+        return client
+            .connect(ConnectRequest {
+                target,
+                tls: job.tls.clone(),
+                options: ChannelOptions::default(),
+                within: job.args.start,
+            })
+            .await;
     }
     let request = LaunchRequest {
         argv: job.args.plugin.clone(),
@@ -206,6 +214,7 @@ async fn call(
         send: job.call.messages.clone().unwrap_or_default(),
         metadata: job.args.metadata.clone(),
         deadline: job.deadline,
+        options: CallOptions::default(),
     };
     if connection.actor().is_none() && job.call.streams() && interleaves {
         return streamed(job, connection, request, interrupts).await;

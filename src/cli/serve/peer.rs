@@ -14,7 +14,7 @@ use crate::cli::run::home;
 use crate::cli::serving::Listing;
 use crate::cli::{exit, peer_files};
 use crate::exec::alone::{Alone, Asked, Playing};
-use crate::peer::{ServeRequest, Server};
+use crate::peer::{Limits, ServeRequest, Server};
 use crate::process::scratch::Scratch;
 use crate::process::{Interrupts, Spawner};
 
@@ -125,6 +125,7 @@ async fn prepare<'a>(
         tls: certs.server.clone(),
         folder: sockets,
         storage,
+        limits: Limits::default(),
         within: START,
     };
     Ok(Ready { service, full, peer: &found.peer.name, playing, request, certs, listener, listing })

@@ -9,12 +9,13 @@ use futures::future::BoxFuture;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, Binary, KeyAndValueRef, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -28,8 +29,8 @@ use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{ConnectionFacts, Side};
 use crate::outcome::{GrpcStatus, Phase};
 use crate::peer::{
-    CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, Metadata, PeerError, Stream, Target,
-    TlsSpec,
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client, Compression, ConnectRequest, Connection,
+    LaunchRequest, Limits, Metadata, PeerError, Stream, Target, TlsSpec,
 };
 use crate::transport::{Fault, Watch, dial};
 
@@ -81,7 +82,7 @@ impl BuiltinClient {
 impl Client for BuiltinClient {
     fn connect(&self, request: ConnectRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
         Box::pin(async move {
-            let wire = Wire::open(&request.target, &request.tls, request.within).await?;
+            let wire = Wire::open(&request.target, &request.tls, request.options, request.within).await?;
             Ok(Box::new(wire) as Box<dyn Connection>)
         })
     }
@@ -103,6 +104,7 @@ pub(super) struct Wire {
     watch: Arc<Watch>,
     end: End,
     task: JoinHandle<()>,
+    limits: Limits,
 }
 
 impl Drop for Wire {
@@ -114,7 +116,16 @@ impl Drop for Wire {
 impl Wire {
     /// Dials, and waits for the server's first byte (its SETTINGS frame, which RFC 9113 section 3.4
     /// makes it send first): only then has a TLS 1.3 server accepted the client's certificate.
-    pub(super) async fn open(target: &Target, tls: &TlsSpec, within: Duration) -> Result<Self, Fault> {
+    pub(super) async fn open(
+        target: &Target,
+        tls: &TlsSpec,
+        options: ChannelOptions,
+        within: Duration,
+    ) -> Result<Self, Fault> {
+        if options.lazy {
+            let text = "the built-in client dials once and at once: it has no connection to wait for";
+            return Err(Fault::new(Phase::Connect, "connect.unsupported.lazy", text).refused());
+        }
         let deadline = Instant::now() + within;
         let mut link = dial(target, tls, within).await?;
         let (facts, watch, first) = (link.facts().clone(), link.watch(), link.first_byte());
@@ -128,16 +139,20 @@ impl Wire {
                 Fault::new(Phase::Rpc, "rpc.http2.by-server", text)
             })
         };
-        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .handshake(TokioIo::new(link))
-            .await
-            .map_err(|error| broken(&watch, of_connection(&error)))?;
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        if let Some(keepalive) = options.keepalive {
+            builder.timer(TokioTimer::new());
+            builder.keep_alive_interval(keepalive.every);
+            builder.keep_alive_timeout(keepalive.timeout).keep_alive_while_idle(true);
+        }
+        let (sender, connection) =
+            builder.handshake(TokioIo::new(link)).await.map_err(|error| broken(&watch, of_connection(&error)))?;
         let (ended, end) = watch::channel(None);
         let task = tokio::spawn(async move {
             let fault = connection.await.err().and_then(|error| of_connection(&error));
             ended.send_replace(Some(fault));
         });
-        let mut wire = Self { sender: Some(sender), origin, facts, watch, end, task };
+        let mut wire = Self { sender: Some(sender), origin, facts, watch, end, task, limits: options.limits };
         match timeout_at(deadline, first).await {
             Ok(Ok(())) => match wire.watch.fault() {
                 Some(fault) => Err(fault),
@@ -162,19 +177,32 @@ impl Wire {
     }
 
     /// A client for one call, and what will be known of it.
-    pub(super) fn grpc(&self) -> Result<(Grpc<Channel>, Known), PeerError> {
+    pub(super) fn grpc(&self, options: CallOptions) -> Result<(Grpc<Channel>, Known), PeerError> {
+        if options.wait_for_ready {
+            let text = "the built-in client has no connection to wait for: it dials once and at once";
+            return Err(Fault::new(Phase::Rpc, "rpc.unsupported.wait-for-ready", text).refused().into());
+        }
         let Some(sender) = self.sender.clone() else {
             return Err(Fault::new(Phase::Rpc, "rpc.closed", "the connection was closed by this client").into());
         };
         let (channel, seen) = Channel::new(sender);
-        let grpc = Grpc::with_origin(channel, self.origin.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let bytes = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut grpc = Grpc::with_origin(channel, self.origin.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(self.limits.receive.map_or(MESSAGE_LIMIT, bytes));
+        if let Some(limit) = self.limits.send {
+            grpc = grpc.max_encoding_message_size(bytes(limit));
+        }
+        if options.compression == Some(Compression::Gzip) {
+            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
+        }
         Ok((grpc, Known { seen, watch: Arc::clone(&self.watch), end: self.end.clone() }))
     }
 
     /// A call from its first to its last message.
     pub(super) async fn run(&self, request: CallRequest) -> Result<CallResult, PeerError> {
-        let (mut grpc, known) = self.grpc()?;
-        let CallRequest { method, send, metadata, deadline } = request;
+        let (mut grpc, known) = self.grpc(request.options)?;
+        let CallRequest { method, send, metadata, deadline, options: _ } = request;
         let path = path(&method)?;
         let request = prepare(futures::stream::iter(send), &metadata, Some(deadline))?;
         let mut result = unfinished();

@@ -26,7 +26,9 @@ use crate::axis::values::TlsMode;
 use crate::handshake::{Cookie, HostEnv, LINE_LIMIT, Line, read_line};
 use crate::outcome::evidence::ConnectionFacts;
 use crate::outcome::{Exit, Phase};
-use crate::peer::{CallRequest, CallResult, Connection, LaunchRequest, PeerError, Stream, TlsSpec};
+use crate::peer::{
+    CallOptions, CallRequest, CallResult, ChannelOptions, Connection, LaunchRequest, PeerError, Stream, TlsSpec,
+};
 use crate::pki::Identity;
 use crate::transport::Fault;
 
@@ -123,7 +125,14 @@ async fn connect(
         (None, None) => return Err(refuse("line.noise", "the handshake line could not be read")),
     };
     let tls = tls_of(&request.tls, own, &line);
-    let wire = match Wire::open(&line.target, &tls, deadline.saturating_duration_since(Instant::now())).await {
+    let wire = match Wire::open(
+        &line.target,
+        &tls,
+        ChannelOptions::default(),
+        deadline.saturating_duration_since(Instant::now()),
+    )
+    .await
+    {
         Ok(wire) => wire,
         Err(fault) => return Err(plugin.explain(fault).await.into()),
     };
@@ -151,6 +160,7 @@ async fn health(wire: &Wire, deadline: Instant) -> Result<(), PeerError> {
         send: vec![Bytes::from(request.encode_to_vec())],
         metadata: Vec::new(),
         deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+        options: CallOptions::default(),
     };
     let result = wire.run(call).await?;
     if let Some(reported) = result.reported {
@@ -385,7 +395,7 @@ impl Stdio {
 /// Fetches stdio for as long as the connection lives; a plugin without it is tolerated, as
 /// go-plugin's host does.
 fn fetch_stdio(wire: &Wire, stdio: Arc<Stdio>) {
-    let Ok((mut grpc, _)) = wire.grpc() else { return };
+    let Ok((mut grpc, _)) = wire.grpc(CallOptions::default()) else { return };
     tokio::spawn(async move {
         let path = http::uri::PathAndQuery::from_static("/plugin.GRPCStdio/StreamStdio");
         let request = tonic::Request::new(tokio_stream::once(Bytes::new()));
@@ -418,6 +428,7 @@ impl Hosted {
             send: vec![Bytes::from(Empty {}.encode_to_vec())],
             metadata: Vec::new(),
             deadline: grace,
+            options: CallOptions::default(),
         };
         let asked = wire.run(call).await.is_ok_and(|result| result.status.code != "UNIMPLEMENTED");
         wire.end().await;

@@ -302,7 +302,7 @@ async fn listen(address: &Target) -> Result<Listener, PluginError> {
 fn content(settings: &ServeSettings, echo: Option<Arc<Stdio>>) -> Result<Content, PluginError> {
     Ok(match settings.serves {
         Serves::Kv => Content::Kv { store: store(settings.storage.as_deref())?, echo },
-        Serves::Stock(mistake) => Content::Stock(stock::app(mistake)),
+        Serves::Stock(mistake) => Content::Stock(stock::app(mistake, crate::peer::Limits::default())),
     })
 }
 

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower::Service;
 
@@ -46,6 +47,12 @@ pub const KV_SERVICE: &str = "proto.KV";
 
 /// A client that stalls in its TLS handshake is given up after this.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What clients may send on one connection before it is read, in bytes. From this h2 (0.4.16 and newer)
+/// also takes how many small DATA frames may wait: with hyper's own 1 MiB a client that streams
+/// thousands of small messages faster than they are read loses its connection to `ENHANCE_YOUR_CALM`,
+/// `too_many_data_frames`. A single stream has no larger window by it.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// What is remembered of accepted connections, newest last.
 const SEEN: usize = 256;
@@ -79,8 +86,12 @@ impl Server for BuiltinServer {
                 None => request,
             };
             let content = match request.service.as_str() {
+                KV_SERVICE if !request.limits.is_none() => {
+                    let text = "the built-in server takes limits for its service stock only";
+                    return Err(Fault::new(Phase::Spawn, "limits.unsupported", text).refused().into());
+                }
                 KV_SERVICE => Content::Kv { store: Arc::new(Store::near()), echo: None },
-                STOCK_SERVICE => Content::Stock(stock::app(None)),
+                STOCK_SERVICE => Content::Stock(stock::app(None, request.limits)),
                 other => {
                     let text = format!("the built-in server serves {KV_SERVICE} and {STOCK_SERVICE}, not {other}");
                     return Err(Fault::new(Phase::Spawn, "service.unknown", text).refused().into());
@@ -178,7 +189,7 @@ impl App {
 /// tonic takes messages up to 4 MiB unless told otherwise; that is a limit of its users, and not what
 /// other peers are held against.
 fn kv(service: KvService) -> KvServer<KvService> {
-    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT)
+    KvServer::new(service).max_decoding_message_size(MESSAGE_LIMIT).accept_compressed(CompressionEncoding::Gzip)
 }
 
 fn common(serving: Vec<&'static str>) -> Routes {
@@ -382,7 +393,7 @@ async fn serve(link: Link, shared: &Shared) {
     let facts = link.facts().clone();
     shared.seen.note(ServerSaw { facts: Some(facts), failure: None });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder.auto_date_header(false);
+    builder.auto_date_header(false).initial_connection_window_size(CONNECTION_WINDOW);
     let connection = builder.serve_connection(TokioIo::new(link), TowerToHyperService::new(shared.app.clone()));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {

@@ -44,8 +44,8 @@ impl Drop for OpenStream {
 
 impl OpenStream {
     pub(super) fn start(wire: &Wire, request: CallRequest) -> Result<Self, PeerError> {
-        let (mut grpc, known) = wire.grpc()?;
-        let CallRequest { method, send, metadata, deadline } = request;
+        let (mut grpc, known) = wire.grpc(request.options)?;
+        let CallRequest { method, send, metadata, deadline, options: _ } = request;
         let path = path(&method)?;
         let (outgoing, queue) = mpsc::channel::<Outgoing>(1);
         let later = futures::stream::unfold(queue, |mut queue| async move {

@@ -120,7 +120,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-async fn plain_mirror() -> Result<Mirror, Miss> {
+pub(super) async fn plain_mirror() -> Result<Mirror, Miss> {
     mirror(None, None).await
 }
 
@@ -131,7 +131,7 @@ async fn mirror(folder: Option<&std::path::Path>, tls: Option<&TlsSpec>) -> Resu
     Mirror::start(folder, config).await.or_else(|e| broken(format!("the check has no server: {e}")))
 }
 
-fn connect_request(bench: &mut Bench, target: &Value, tls: &Value, within: Duration) -> Value {
+pub(super) fn connect_request(bench: &mut Bench, target: &Value, tls: &Value, within: Duration) -> Value {
     json!({
         "type": "connect", "id": bench.fresh("c"), "target": target, "authority": "localhost",
         "server_name": "localhost", "tls": tls, "wait": "ready", "deadline_ms": within.as_millis(),

@@ -47,6 +47,8 @@ pub(super) struct Seen {
     pub(super) ended: usize,
     /// Calls that were given up by the client.
     pub(super) given_up: usize,
+    /// The compressed flag of the last request message.
+    pub(super) flag: Option<u8>,
     /// Headers of the last call of each key.
     pub(super) headers: HashMap<String, HeaderMap>,
 }
@@ -125,7 +127,10 @@ async fn answer(request: Request<Incoming>, state: &State) -> Response<BoxBody<B
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     // A put begins as a get does: the key is field 1 of both, and the rest is not looked at.
     let key = GetRequest::decode(body.slice(body.len().min(5)..)).map(|m| m.key).unwrap_or_default();
-    state.send_modify(|seen| drop(seen.headers.insert(key.clone(), parts.headers)));
+    state.send_modify(|seen| {
+        seen.flag = body.first().copied();
+        drop(seen.headers.insert(key.clone(), parts.headers));
+    });
     let value = match key.as_str() {
         SLOW => {
             let _unanswered = Unanswered(state);

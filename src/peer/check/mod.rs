@@ -3,11 +3,12 @@
 //!
 //! `talk` is the dialog, line by line and without the engine's own message types, so that a mistake
 //! in those is not made twice · `mirror` is the server that clients are held against · `life`,
-//! `client`, `server`, `plugin` are the rules.
+//! `client`, `server`, `options`, `plugin` are the rules.
 
 mod client;
 mod life;
 mod mirror;
+mod options;
 mod plugin;
 mod server;
 mod talk;
@@ -187,7 +188,9 @@ pub fn rules() -> impl Iterator<Item = &'static str> {
 }
 
 fn all() -> impl Iterator<Item = &'static Rule> {
-    [life::RULES, server::RULES, client::RULES, plugin::RULES, life::LAST].into_iter().flatten()
+    [life::RULES, server::RULES, options::OF_SERVERS, client::RULES, options::OF_CLIENTS, plugin::RULES, life::LAST]
+        .into_iter()
+        .flatten()
 }
 
 /// Checks a driver, telling of its hello and of each rule as it is known; only rules that `wanted`

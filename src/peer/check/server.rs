@@ -14,7 +14,9 @@ use crate::axis::values::{KeyType, TlsMode};
 use crate::outcome::evidence::Side;
 use crate::peer::builtin::BuiltinClient;
 use crate::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
-use crate::peer::{CallRequest, CallResult, Client as _, ConnectRequest, Connection, Target, TlsSpec};
+use crate::peer::{
+    CallOptions, CallRequest, CallResult, ChannelOptions, Client as _, ConnectRequest, Connection, Target, TlsSpec,
+};
 use crate::pki::{Identity, Role};
 
 const SERVER: Side = Side::Server;
@@ -98,7 +100,7 @@ pub(super) fn files(identity: &Identity, mode: TlsMode, ca: Option<&Identity>) -
 }
 
 /// Starts a server; what it may take is counted from the request.
-async fn serve(bench: &mut Bench, request: &Value) -> Result<Target, Miss> {
+pub(super) async fn serve(bench: &mut Bench, request: &Value) -> Result<Target, Miss> {
     let answer = bench.talk().await?.expect("serving", request, WITHIN + SLACK).await?;
     let wrong = || {
         Miss::Broken(format!("expected `target` with `tcp: HOST:PORT` or `unix: PATH`\ngot      {}", answer["target"]))
@@ -111,13 +113,13 @@ async fn serve(bench: &mut Bench, request: &Value) -> Result<Target, Miss> {
     Ok(target)
 }
 
-async fn halt(bench: &mut Bench, request: &Value) -> Outcome {
+pub(super) async fn halt(bench: &mut Bench, request: &Value) -> Outcome {
     let stop = json!({"type": "stop", "id": request["id"], "grace_ms": 500});
     bench.talk().await?.expect("stopped", &stop, Duration::from_millis(500) + SLACK).await.map(drop)
 }
 
-async fn dial(target: &Target, tls: TlsSpec) -> Result<Box<dyn Connection>, Miss> {
-    let request = ConnectRequest { target: target.clone(), tls, within: WITHIN };
+pub(super) async fn dial(target: &Target, tls: TlsSpec) -> Result<Box<dyn Connection>, Miss> {
+    let request = ConnectRequest { target: target.clone(), tls, options: ChannelOptions::default(), within: WITHIN };
     let connected = BuiltinClient::default().connect(request).await;
     connected.or_else(|e| broken(format!("expected that a client can connect\ngot      {}", e.reported.error)))
 }
@@ -128,6 +130,7 @@ async fn call(connection: &dyn Connection, service: &str, method: &str, message:
         send: vec![Bytes::from(message)],
         metadata: Vec::new(),
         deadline: WITHIN,
+        options: CallOptions::default(),
     };
     connection
         .call(request)
@@ -135,7 +138,7 @@ async fn call(connection: &dyn Connection, service: &str, method: &str, message:
         .or_else(|e| broken(format!("expected an answer to {method}\ngot      {}", e.reported.error)))
 }
 
-async fn put(connection: &dyn Connection, service: &str, key: &str, value: &[u8]) -> Outcome {
+pub(super) async fn put(connection: &dyn Connection, service: &str, key: &str, value: &[u8]) -> Outcome {
     let put = PutRequest { key: key.into(), value: Bytes::copy_from_slice(value) };
     let result = call(connection, service, "Put", put.encode_to_vec()).await?;
     if result.status.code == "OK" {

@@ -41,6 +41,9 @@ pub enum Request {
         client_auth: ClientAuth,
         /// Folder for state and sockets; exists, empty, owned by this server alone.
         storage: String,
+        /// The largest messages that it sends and takes (capability `limits`).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limits: Option<Limits>,
         /// Budget.
         deadline_ms: u64,
     },
@@ -95,6 +98,12 @@ pub enum Request {
         tls: Tls,
         /// When to answer.
         wait: Wait,
+        /// The largest messages that it sends and takes (capability `limits`).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limits: Option<Limits>,
+        /// HTTP/2 PINGs, also without calls (capability `keepalive`).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        keepalive: Option<Keepalive>,
         /// Budget.
         deadline_ms: u64,
     },
@@ -112,6 +121,14 @@ pub enum Request {
         metadata: Vec<(String, MetadataValue)>,
         /// Relative deadline of the call.
         deadline_ms: u64,
+        /// `gzip` (capability `compression.gzip`) or `identity`: how request messages are encoded; the
+        /// library's default when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<String>,
+        /// Wait for a connection, within the deadline, instead of failing with `UNAVAILABLE`
+        /// (capability `wait-for-ready`).
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        wait_for_ready: bool,
     },
     /// Opens a stream.
     Open {
@@ -125,6 +142,12 @@ pub enum Request {
         metadata: Vec<(String, MetadataValue)>,
         /// Relative deadline of the call.
         deadline_ms: u64,
+        /// As for `call`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<String>,
+        /// As for `call`.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        wait_for_ready: bool,
     },
     /// Sends one message.
     Send {
@@ -419,6 +442,28 @@ pub struct Cookie {
 pub enum Wait {
     /// When the channel is ready, or has failed.
     Ready,
+    /// At once; the first call dials (capability `wait-for-ready`).
+    Lazy,
+}
+
+/// The largest messages of a side, in bytes; the side's own limit where absent.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Limits {
+    /// That it sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send: Option<u32>,
+    /// That it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receive: Option<u32>,
+}
+
+/// PINGs of a client.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Keepalive {
+    /// The time between two.
+    pub every_ms: u64,
+    /// How long an answer may take.
+    pub timeout_ms: u64,
 }
 
 /// An address.

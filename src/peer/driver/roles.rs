@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 
 use super::link::{Link, Observed, Slot};
 use super::message::{
-    Address, CallReply, ClientAuth, Cookie, Failed, Listen, Message, Origin, Reply, Request, Tls, TlsFacts, Wait,
-    bytes_in, encode, metadata_in, metadata_out,
+    Address, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply, Request, Tls,
+    TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
 };
 use super::sending::Sending;
 use super::{DRIVER_SLACK, Driver, Running, millis};
@@ -88,6 +88,14 @@ fn tls_message(spec: &TlsSpec) -> Tls {
         max_version: version,
         groups: spec.group.iter().map(|g| g.name().to_owned()).collect(),
     }
+}
+
+fn limits(limits: crate::peer::Limits) -> Option<Limits> {
+    (!limits.is_none()).then_some(Limits { send: limits.send, receive: limits.receive })
+}
+
+fn compression(options: crate::peer::CallOptions) -> Option<String> {
+    options.compression.map(|compression| compression.name().to_owned())
 }
 
 fn address(target: &Target) -> Address {
@@ -172,7 +180,12 @@ impl Client for Driver {
                 authority: "localhost".into(),
                 server_name: request.tls.server_name.clone(),
                 tls: tls_message(&request.tls),
-                wait: Wait::Ready,
+                wait: if request.options.lazy { Wait::Lazy } else { Wait::Ready },
+                limits: limits(request.options.limits),
+                keepalive: request
+                    .options
+                    .keepalive
+                    .map(|k| Keepalive { every_ms: millis(k.every), timeout_ms: millis(k.timeout) }),
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };
@@ -325,6 +338,8 @@ impl Connection for DriverConnection {
                 send: request.send.iter().map(|m| Message { m: encode(m) }).collect(),
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
+                compression: compression(request.options),
+                wait_for_ready: request.options.wait_for_ready,
             };
             let cancel = Request::Cancel { stream: None, id: Some(self.id.clone()), seq: Some(seq) };
             let reply = self
@@ -359,6 +374,8 @@ impl Connection for DriverConnection {
                 method: request.method,
                 metadata: metadata_out(&request.metadata),
                 deadline_ms: millis(request.deadline),
+                compression: compression(request.options),
+                wait_for_ready: request.options.wait_for_ready,
             };
             let slot = Slot::Stream(stream.clone(), "open");
             let reply = self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
@@ -522,6 +539,7 @@ impl Server for Driver {
                 tls: tls_message(&request.tls),
                 client_auth: if request.tls.mode == TlsMode::Mutual { ClientAuth::Require } else { ClientAuth::None },
                 storage: request.storage.to_string_lossy().into_owned(),
+                limits: limits(request.limits),
                 deadline_ms: millis(request.within),
             };
             let cancel = Request::Cancel { stream: None, id: Some(id.clone()), seq: None };

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::command::parse_address;
 use crate::peer::builtin::BuiltinClient;
-use crate::peer::{CallRequest, Client as _, ConnectRequest, Target, TlsSpec};
+use crate::peer::{CallOptions, CallRequest, ChannelOptions, Client as _, ConnectRequest, Target, TlsSpec};
 use crate::process::capture::{Capture, Tail};
 
 /// Complete lines that a pattern may span, in bytes.
@@ -143,13 +143,15 @@ struct Health {
 
 /// Calls a method with an empty message; its responses where the status is `OK`.
 pub(super) async fn call(target: &Target, tls: &TlsSpec, method: &str, within: Duration) -> Option<Vec<bytes::Bytes>> {
-    let request = ConnectRequest { target: target.clone(), tls: tls.clone(), within };
+    let request =
+        ConnectRequest { target: target.clone(), tls: tls.clone(), options: ChannelOptions::default(), within };
     let connection = BuiltinClient::default().connect(request).await.ok()?;
     let request = CallRequest {
         method: method.to_owned(),
         send: vec![bytes::Bytes::new()],
         metadata: Vec::new(),
         deadline: within,
+        options: CallOptions::default(),
     };
     let result = connection.call(request).await;
     connection.close().await;

@@ -75,9 +75,19 @@ scalar!(
     { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$", "description": "a duration with its unit: 500ms, 20s, 1.5m, 2h" }
 );
 scalar!(
+    /// A number of bytes.
+    Size,
+    { "type": ["string", "integer"], "pattern": "^[0-9]+(B|KiB|MiB)?$", "description": "a number of bytes: 4096, 64KiB, 5MiB" }
+);
+scalar!(
     /// An expression.
     When,
     { "type": ["string", "boolean"], "minLength": 1, "description": "an expression: client == go and key in [p256, p384]" }
+);
+scalar!(
+    /// How messages are encoded.
+    Encoding,
+    { "enum": ["identity", "gzip"] }
 );
 scalar!(
     /// A phase of a case.

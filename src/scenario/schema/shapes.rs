@@ -342,8 +342,20 @@ shape! {
         when: Option<When>,
         /// Stricter isolation than the block's.
         isolation: Option<Sharing>,
+        /// Capabilities that its peers must have beside those that its steps ask for.
+        needs: Option<ScriptNeeds>,
         /// Its steps.
         ops: Vec<crate::op::StepForm>,
+    }
+}
+
+shape! {
+    /// Capabilities by role.
+    ScriptNeeds is "the needs" {
+        /// Of the client.
+        client: Option<OneOrMore>,
+        /// Of the server.
+        server: Option<OneOrMore>,
     }
 }
 
@@ -362,6 +374,8 @@ shape! {
         stdout: Option<Value>,
         /// What the plugin printed on stderr.
         stderr: Option<Value>,
+        /// What passed on the connection meanwhile, in plaintext.
+        wire: Option<BTreeMap<String, Value>>,
     }
 }
 

@@ -114,3 +114,34 @@ fn made_bytes_are_bounded() {
     bad("      - get: { key: a }\n        expect: { value: { $bytes: 5Mib } }\n", "bad-bytes", "5Mib", "size: 5MiB");
     assert!(GOOD.contains(STEP));
 }
+
+#[test]
+fn options_of_calls_and_connections_are_read() {
+    let scenario = good(bent(
+        STEP,
+        &with(
+            r#"      - connect: { as: other, lazy: true, refuse: true, limits: { receive: 64KiB }, keepalive: { every: 10s, timeout: 5s } }
+      - connect: { as: third, server_limits: { send: 1MiB } }
+      - call: { method: Put, send: { key: "{{ round }}" }, times: 3, compression: gzip, wait_for_ready: true }
+        on: other
+        expect: { wire: { requests: 3 } }
+"#,
+        ),
+    ));
+    let script = &scenario.scripts["one"];
+    assert!(script.reads_wire() && script.starts_servers() && !script.rules_servers());
+    let Op::Connect(other) = &script.steps[1].op else { panic!() };
+    assert_eq!((other.options.lazy, other.refuse, other.options.limits.receive), (true, true, Some(64 << 10)));
+    assert!(other.options.keepalive.is_some() && !other.needs_own_server());
+    let Op::Call(call) = &script.steps[3].op else { panic!() };
+    assert_eq!((call.times, call.options.wait_for_ready), (Some(3), true));
+    assert_eq!(call.options.compression.map(|c| c.name()), Some("gzip"));
+}
+
+#[test]
+fn options_that_mean_nothing_are_told() {
+    bad("      - connect: { as: x, refuse: true }\n", "misplaced-key", "refuse", "lazy: true");
+    bad("      - connect: { as: x, limits: { send: many } }\n", "bad-size", "many", "64KiB");
+    bad("      - call: { method: Put, compression: brotli }\n", "unknown-value", "brotli", "gzip");
+    bad("      - call: { method: Put, times: 0 }\n", "out-of-range", "0", "");
+}

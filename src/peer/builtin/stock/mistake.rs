@@ -94,6 +94,7 @@ mistakes! {
     PutBeforeStatus "put-before-status" "puts although a status is asked for";
     DelayIgnored "delay-ignored" "answers at once where a delay is asked for";
     PaddingShort "padding-short" "pads one byte too few";
+    NeverCompresses "never-compresses" "sends its messages plain where gzip is asked for";
     DeadlineUnseen "deadline-unseen" "does not see the deadline";
     WorkGoesOn "work-goes-on" "finishes the work of a call that has gone";
     BrokenCallsStay "broken-calls-stay" "takes a cancelled call for an open one for ever";

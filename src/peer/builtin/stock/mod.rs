@@ -3,6 +3,7 @@
 
 mod ask;
 mod calls;
+mod compress;
 mod limits;
 pub mod mistake;
 mod monitor;
@@ -16,29 +17,31 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::ask::Asked;
 use self::calls::{Call, Calls};
+use self::compress::Choice;
 use self::limits::{check_key, check_value};
 use self::mistake::{Mistake, Wrong};
 use self::monitor::Pattern;
 use self::store::Store;
 use super::account::find;
-use super::proto::stock::stock_server::{Stock, StockServer};
+use super::proto::stock::stock_server::Stock;
 use super::proto::stock::{
     BatchItem, BatchSummary, Empty, GetRequest, GetResponse, InventoryStatus, PutRequest, TradeFill, TradeOrder,
     WatchEvent, WatchRequest,
 };
+use crate::peer::Limits;
 
 /// Its full protobuf name.
 pub const STOCK_SERVICE: &str = "soup.stock.v1.Stock";
 
 /// The service with everything around its handlers.
-pub(super) type App = calls::Around<StockServer<StockService>>;
+pub(super) type App = calls::Around<Choice>;
 
-/// A service with an empty store.
-pub(super) fn app(mistake: Option<Mistake>) -> App {
+/// A service with an empty store, and messages of at most these sizes.
+pub(super) fn app(mistake: Option<Mistake>, limits: Limits) -> App {
     let wrong = Wrong(mistake);
     let calls = Arc::new(Calls::new(wrong));
     let service = StockService { store: Arc::new(Store::new(wrong)), calls: Arc::clone(&calls), wrong };
-    calls::Around::new(StockServer::new(service), calls)
+    calls::Around::new(Choice::new(service, limits), calls)
 }
 
 /// The handlers.
