@@ -540,9 +540,10 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
     let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), service.into()];
     let value = |path: &str| {
-        let path: Vec<_> = path.split('.').collect();
-        let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
-        found.filter(|v| !v.is_empty())
+        let (group, name) = path.split_once('.')?;
+        let found = request.context.get(group).and_then(|v| v.get(name)).and_then(Value::as_str);
+        // `auto` asks for no key.
+        found.filter(|v| !v.is_empty() && !(path == "axes.key" && *v == "auto"))
     };
     for (flag, path) in [
         ("--transport", "axes.transport"),
