@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::exit;
 use super::printer::Printer;
+use super::set::{self, Set};
 use super::run::builds;
 use crate::peer::build::{BuildError, BuildLine, Builder, Built};
 use crate::process::{Spawner, guard};
@@ -27,6 +28,9 @@ pub(super) struct PeersArgs {
     /// Build what is not built yet.
     #[arg(long)]
     build: bool,
+    /// Another value for one of the files' `vars`; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<Set>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -46,7 +50,7 @@ enum State {
 /// be had, 2 a file cannot be used.
 pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
     guard::run_guarded(|| {
-        let Some(peers) = load(args.files.clone(), printer) else { return ExitCode::from(exit::INVALID) };
+        let Some(peers) = load(args.files.clone(), &args.set, printer) else { return ExitCode::from(exit::INVALID) };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -61,7 +65,7 @@ pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
 }
 
 /// The peers of all files; the first of each name counts.
-fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, Peer>> {
+fn load(mut files: Vec<PathBuf>, sets: &[Set], printer: &Printer) -> Option<IndexMap<String, Peer>> {
     if files.is_empty() {
         let found = std::fs::read_dir(DEFAULT_FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
         files = found.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
@@ -71,7 +75,7 @@ fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, P
         printer.error(&format!("there is no YAML file in `{DEFAULT_FOLDER}`; name a scenario or a file of peers"));
         return None;
     }
-    let mut peers = IndexMap::new();
+    let mut peers: IndexMap<String, Peer> = IndexMap::new();
     for file in &files {
         match scenario::load_peers(file, &DiskFiles) {
             Ok(list) => {
@@ -85,6 +89,12 @@ fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, P
                 return None;
             }
         }
+    }
+    let changed = peers.values_mut().try_for_each(|peer| set::apply_to_peer(sets, peer));
+    let wrong = changed.err().or_else(|| set::unknown(sets, peers.values().map(|peer| &peer.vars)));
+    if let Some(problem) = wrong {
+        printer.error(&problem);
+        return None;
     }
     Some(peers)
 }

@@ -104,6 +104,8 @@ pub struct Peer {
     pub versions: IndexMap<String, VersionProbe>,
     /// The folder that its relative paths and commands start from (that of `peer.yaml`).
     pub folder: PathBuf,
+    /// The scenario's `vars`, for the templates of its build.
+    pub vars: serde_json::Map<String, Value>,
 }
 
 /// A peer's client role.

@@ -17,7 +17,7 @@ use super::reader::{World, legal_name};
 use super::schema;
 use super::scope::Scope;
 use super::template;
-use super::yaml::{Entry, Kind, Node, short};
+use super::yaml::{Entry, Kind, Node, Scalar, short};
 use super::{builtin, exec};
 use crate::{axis, filter};
 
@@ -31,6 +31,8 @@ pub(super) struct Context<'a> {
     /// The named ops of all services with their arguments.
     pub(super) ops: BTreeMap<String, Vec<String>>,
     pub(super) build: Scope,
+    /// The values behind them.
+    pub(super) vars: Map<String, Value>,
     /// Roles that are there but cannot be read: nobody is to say that they are missing.
     pub(super) broken: Vec<(String, &'static str)>,
 }
@@ -70,6 +72,7 @@ impl<'a> Context<'a> {
             client: scope(template::CLIENT_NAMES).root("tls", tls),
             ops,
             build: scope(template::BUILD_NAMES),
+            vars: vars.clone(),
             broken: Vec::new(),
         }
     }
@@ -240,6 +243,7 @@ fn inline(
         versions: fields.get(sink, "versions").map(|node| versions(sink, context, node)).unwrap_or_default(),
         // A file named without a folder is in the working directory; programs cannot be started in ``.
         folder: if folder.as_os_str().is_empty() { Path::new(".").into() } else { folder.to_path_buf() },
+        vars: context.vars.clone(),
     }
 }
 
@@ -425,7 +429,13 @@ fn capability(sink: &mut Sink, services: &[String], name: crate::diag::Spanned<S
 
 fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     let fields = sink.fields::<schema::Build>(node)?;
-    let run = fields.require(sink, "run", "the command that builds, as a list, or a list of commands");
+    // What is there already and only has to be found is not built.
+    let found = fields.entry("run").is_none() && fields.entry("tools").is_some();
+    let run = if found {
+        None
+    } else {
+        Some(fields.require(sink, "run", "the command that builds, as a list, or a list of commands"))
+    };
     let inputs = fields.get(sink, "inputs").and_then(|node| sink.texts(node, "`inputs`", true)).unwrap_or_default();
     for input in &inputs {
         if Path::new(&input.value).is_absolute() {
@@ -442,9 +452,15 @@ fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     let mut tools = IndexMap::new();
     if let Some(node) = fields.get(sink, "tools") {
         for entry in sink.entries(node, "`tools`").unwrap_or_default() {
+            let name = Scalar { text: entry.key.clone(), plain: false, offset: None };
+            context.build.scalar(sink, &name, entry.span);
             tools.extend(tool(sink, &entry.value).map(|tool| (entry.key.clone(), tool)));
         }
     }
+    let inputs = inputs.into_iter().map(|i| i.value).collect();
+    let Some(run) = run else {
+        return Some(Build { run: Vec::new(), inputs, tools, span: fields.span });
+    };
     let run = run?;
     context.build.list(sink, run);
     let several = matches!(&run.kind, Kind::List(items) if items.iter().any(|item| matches!(item.kind, Kind::List(_))));
@@ -454,7 +470,7 @@ fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     } else {
         vec![sink.command(run, "`run`")?]
     };
-    Some(Build { run: commands, inputs: inputs.into_iter().map(|i| i.value).collect(), tools, span: fields.span })
+    Some(Build { run: commands, inputs, tools, span: fields.span })
 }
 
 fn tool(sink: &mut Sink, node: &Node) -> Option<Tool> {

@@ -142,8 +142,8 @@ shape! {
 shape! {
     /// How a peer is built.
     Build is "a build" {
-        /// A command, or a list of commands, run in the peer's folder; templates with `{{ output }}`, the folder to build into.
-        run: Commands,
+        /// A command, or a list of commands, run in the peer's folder; templates with `{{ output }}`, the folder to build into. Not needed for what is there already and only has to be found: `tools` alone.
+        run: Option<Commands>,
         /// Globs of files that it depends on; lock files belong here.
         inputs: Option<Vec<Text>>,
         /// Tools that it needs, by program.
