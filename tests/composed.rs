@@ -77,7 +77,12 @@ fn starts(case: &Value) -> Vec<Value> {
 #[test]
 fn each_op_has_a_server_of_its_own_and_each_start_is_evidence() {
     let place = Place::new();
-    write(&place, &client("tool", "", ""), "{ client: [tool], server: [rust], launch: [plugin], tls: [none, auto] }", SCRIPTS);
+    write(
+        &place,
+        &client("tool", "", ""),
+        "{ client: [tool], server: [rust], launch: [plugin], tls: [none, auto] }",
+        SCRIPTS,
+    );
     let results = all_pass(&place, 2, &["--evidence", "all"]);
     for mode in ["none", "auto"] {
         let case = results.case(&[&format!("tls={mode}")]);
@@ -116,12 +121,10 @@ fn the_clients_arguments_are_kept_where_they_are_asked_for_and_rewritten() {
     let axes = "{ client: [tool], server: [noted], launch: [plugin], tls: [none] }";
     let scripts = "scripts:\n  put: { ops: [ { put: { key: a, value: b } } ] }\n";
     write(&place, &format!("{tool}{}", noted(", \"{{ client.args }}\", --last", of_server)), axes, scripts);
-    let results = all_pass(&place, 1, &[]);
-    let slug = "composed-put";
+    all_pass(&place, 1, &[]);
     let notes = place.read("notes");
-    let expected = format!("from-client unset --own rpc kv server --mode=none --more {slug}");
-    assert!(notes.starts_with(&expected) && notes.ends_with(" --last\n"), "{notes}");
-    drop(results);
+    let expected = "from-client unset --own rpc kv server --mode=none --more put-tool-noted-";
+    assert!(notes.starts_with(expected) && notes.ends_with(" --last\n"), "{notes}");
     // By default they are not, and neither are the client's variables taken away.
     std::fs::remove_file(place.at("notes")).unwrap();
     write(&place, &format!("{}{}", client("tool", ", LOG_LEVEL: debug", ""), noted("", "")), axes, scripts);

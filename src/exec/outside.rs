@@ -172,11 +172,7 @@ fn cookie() -> Value {
 }
 
 /// A file that the program of a case can start as its server, and the watch over what it starts.
-pub(super) fn stand_in(
-    run: &RunContext,
-    request: &LaneRequest<'_>,
-    ticket: &Ticket,
-) -> io::Result<std::path::PathBuf> {
+pub(super) fn stand_in(run: &RunContext, request: &LaneRequest<'_>, ticket: &Ticket) -> io::Result<std::path::PathBuf> {
     std::fs::create_dir_all(&request.folder)?;
     run.hub.stand_in(ticket, &request.folder)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::outcome::diagnose::{self, Diagnosis};
 use super::starts::Starts;
+use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{
     ConnectionFacts, Evidence, HandshakeReport, Known, ProcessReport, RanOut, Reported, ServerStart,
 };

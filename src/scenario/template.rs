@@ -33,7 +33,7 @@ pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "v
 /// What names the commands of `exec` clients may use, beside what an op hands over: as the commands
 /// of other peers (`tls` is the client's part, with `server_name`), the case and its script, the
 /// server that is to be dialled or started, and the cookie of plugins.
-pub const CLIENT_NAMES: &[&str] = 
+pub const CLIENT_NAMES: &[&str] =
     &["output", "folder", "storage", "axes", "tls", "vars", "case", "script", "server", "cookie"];
 /// The fields of `server` for them: `HOST:PORT` or `unix:PATH` and its parts, or the program that is
 /// to be started; what does not apply is empty.

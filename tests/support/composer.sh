@@ -7,13 +7,16 @@ op=$1 key=$2 value=$3
 case "$COMPOSER" in
     idle) echo "Key $key put successfully."; exit 0 ;;
     broken) echo "cannot read its configuration" >&2; exit 1 ;;
-    mute) "$PLUGIN_SERVER_PATH" rpc kv server < /dev/null > /dev/null 2>&1 & kid=$!; kill $kid; wait $kid
+    mute) line=$(mktemp)
+        BASIC_PLUGIN=hello "$PLUGIN_SERVER_PATH" rpc kv server < /dev/null > "$line" 2>&1 & kid=$!
+        until [ -s "$line" ]; do sleep 0.01; done
+        kill $kid; wait $kid; rm -f "$line"
         echo "Key $key put successfully."; exit 0 ;;
 esac
 [ -n "$PLUGIN_SERVER_PATH" ] || { echo "PLUGIN_SERVER_PATH is not set" >&2; exit 1; }
 if [ "$op" = put ]; then set -- kv.put "key=$key" "value=$value"; else set -- kv.get "key=$key"; fi
 error=$(mktemp)
-answer=$("$SOUPSCEN" call --tls "$TLS_MODE" "$@" --plugin \
+answer=$("${SOUPSCEN:?}" call --tls "$TLS_MODE" "$@" --plugin \
     "$PLUGIN_SERVER_PATH" rpc kv server --tls-mode "$TLS_MODE" --tls-curve "$TLS_CURVE" 2>"$error")
 status=$?
 text=$(cat "$error")

@@ -69,7 +69,8 @@ pub(super) fn run(argv: Vec<OsString>) -> ExitCode {
 pub(super) fn stand_in(argv: Vec<OsString>) -> ExitCode {
     let mut text = String::new();
     let read = argv.first().and_then(|path| std::fs::File::open(path).ok());
-    let read = read.map(|file| std::io::Read::read_to_string(&mut std::io::Read::take(file, STAND_IN_BYTES), &mut text));
+    let read =
+        read.map(|file| std::io::Read::read_to_string(&mut std::io::Read::take(file, STAND_IN_BYTES), &mut text));
     match text.lines().nth(1) {
         Some(ticket) if matches!(read, Some(Ok(_))) => begin(Task { ticket: Some(ticket.to_owned()), argv }),
         _ => {
