@@ -459,7 +459,7 @@ fn stand_in_runs_what_the_ticket_says() {
 }
 
 fn stand_in_passes_signals_on() {
-    standing_in(|path, mut ticket, _hub| async move {
+    standing_in(|path, mut ticket, hub| async move {
         let script = "trap 'echo usr' USR1; trap 'echo term; exit 4' TERM; echo ready; while :; do sleep 0.01; done";
         let mut child = stand_in(&path, &[script]).env("PATH", "/usr/bin:/bin").spawn().unwrap();
         let Some(ShimEvent::Started { .. }) = ticket.events.recv().await else { panic!() };
@@ -479,6 +479,7 @@ fn stand_in_passes_signals_on() {
         let exit = exited(&mut ticket).await;
         assert_eq!((exit.exit, exit.asked), (Exit::Code(4), Some(15)));
         assert_eq!(child.wait().unwrap().code(), Some(4));
+        drop(hub);
     });
 }
 
