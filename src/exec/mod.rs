@@ -10,6 +10,7 @@
 mod acts;
 mod answer;
 mod case;
+mod compose;
 mod context;
 mod dispatcher;
 mod ground;
@@ -21,6 +22,7 @@ mod programs;
 mod script;
 mod senses;
 mod settings;
+mod starts;
 mod tls;
 mod transcript;
 mod waiting;

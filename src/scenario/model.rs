@@ -14,7 +14,7 @@ use crate::filter::Expr;
 use crate::outcome::{Match, Phase};
 
 pub use super::exec::model::{
-    Arg, EndWay, ExecClient, ExecCommand, ExecRun, ExecServer, Form, Meaning, Pattern, Ready,
+    Arg, ArgRule, EndWay, ExecClient, ExecCommand, ExecRun, ExecServer, Form, Meaning, Pattern, Ready, Rewrite,
 };
 
 /// A scenario with everything that it includes.
@@ -133,6 +133,8 @@ pub enum ClientWay {
 pub struct ServerRole {
     /// For `launch: plugin`: the plugin program (`Builtin` is `soupscen serve kv`).
     pub plugin: Option<PluginWay>,
+    /// What is changed of its start where a client composed it.
+    pub rewrite: Rewrite,
     /// For `launch: direct`.
     pub direct: Option<DirectWay>,
     /// What it can be asked to do.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::{ExecClient, ExecServer, Shape, Text, Version, When, shape};
+use super::{ExecClient, ExecServer, Rewrite, Shape, Text, Version, When, shape};
 
 shape! {
     /// Peers that scenarios take by `from`.
@@ -107,6 +107,8 @@ shape! {
         env: Option<BTreeMap<String, Text>>,
         /// soupscen's own plugin, with extra arguments.
         builtin: Option<BuiltinPlugin>,
+        /// What is changed of the start that a client composed.
+        rewrite: Option<Rewrite>,
     }
 }
 
