@@ -63,12 +63,26 @@ fn main() {
     let ms = |seconds: f64| seconds * 1e3;
     println!("soup with soup, a fresh server for each case, {cores} cores, median of {ROUNDS} rounds");
     println!("{:<52} {:>8} {:>11} {:>7}", "", "ms/case", "ms of CPU", "times");
-    println!("{:<52} {:>8.0} {:>11.0} {:>7}", "bare, one after the other in one process", ms(bare), ms(bare_cpu), "1.0");
+    println!(
+        "{:<52} {:>8.0} {:>11.0} {:>7}",
+        "bare, one after the other in one process",
+        ms(bare),
+        ms(bare_cpu),
+        "1.0"
+    );
     println!("{:<52} {:>8.0} {:>11.0} {:>7.1}", "soupscen", ms(fresh), ms(cpu), bare / fresh);
-    for (what, each) in [("floor: the servers until their lines", to_line), ("floor: the servers until their ends", to_end)] {
+    for (what, each) in
+        [("floor: the servers until their lines", to_line), ("floor: the servers until their ends", to_end)]
+    {
         println!("{what:<52} {:>8.0} {:>11.0} {:>7.1}", ms(each / cores), ms(each), bare * cores / each);
     }
-    println!("{:<52} {:>8.0} {:>11} {:>7.1}", "soupscen, cases of one configuration share a server", ms(shared), "", bare / shared);
+    println!(
+        "{:<52} {:>8.0} {:>11} {:>7.1}",
+        "soupscen, cases of one configuration share a server",
+        ms(shared),
+        "",
+        bare / shared
+    );
 }
 
 /// The same cells as `tofusoup_bare.py`.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::exit;
 use super::printer::Printer;
-use super::set::{self, Set};
 use super::run::builds;
+use super::set::{self, Set};
 use crate::peer::build::{BuildError, BuildLine, Builder, Built};
 use crate::process::{Spawner, guard};
 use crate::scenario::model::{Capability, ClientWay, DirectWay, Peer, PluginWay};
