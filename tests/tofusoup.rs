@@ -223,3 +223,18 @@ fn a_command_to_run_a_case_again_sets_the_same() {
     let ran = place.run(["run", "again.yaml", "--set", "said=good day"]).exits(1);
     ran.says("again soupscen run again.yaml --set 'said=good day' --case ");
 }
+
+#[test]
+fn the_driver_keeps_the_contract() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
+    let place = Place::new();
+    let peers = format!("{ROOT}/fixtures/peers/tofusoup/peer.yaml");
+    let ran = place.run(["driver", "check", "--peer", "soup", "--from", &peers]).exits(0);
+    // It launches, and dials nothing: what is dialled for is not waited for.
+    let ran = ran.says("0 broken").says("its client does not provide launch.direct");
+    for rule in ["launch", "launch.exit", "launch.silence", "launch.outlive", "one-answer"] {
+        assert!(ran.out.lines().any(|line| line.trim_start().starts_with(&format!("ok  {rule} "))), "{rule}\n{ran}");
+    }
+}
