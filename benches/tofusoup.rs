@@ -1,7 +1,7 @@
-//! What a case between TofuSoup's client and server costs, side by side: bare, as its own pytest
+//! What a case between `TofuSoup`'s client and server costs, side by side: bare, as its own pytest
 //! matrix does it, and by soupscen. `cargo bench --bench tofusoup`; Python is needed.
 //!
-//! TofuSoup's package does not bring its pytest matrix (it is in its repository only), so the bare
+//! `TofuSoup`'s package does not bring its pytest matrix (it is in its repository only), so the bare
 //! side is what a cell of it does, in one process and without pytest's own share. Both sides start a
 //! fresh server for each case. The floor is what those servers cost by themselves: the processor time
 //! of `soup rpc kv server` from its start to its line, and to its end, by the number of cores.

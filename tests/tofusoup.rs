@@ -1,5 +1,5 @@
 //! `scenarios/tofusoup.yaml`, `tofusoup-claims.yaml` and `tofusoup-go.yaml`: what `soup` does is what
-//! the rules say, which of TofuSoup's claims are stale is pinned, and `soup-go` is looked for where
+//! the rules say, which of `TofuSoup`'s claims are stale is pinned, and `soup-go` is looked for where
 //! `--set` says. The whole of the first, with both transports, is a stage of CI.
 
 #[path = "support/run.rs"]
@@ -115,7 +115,7 @@ fn a_json_object_that_comes_back_as_it_was_is_noticed() {
     assert_eq!(results.case(&["server=rust"])["verdict"], "failed", "{ran}");
 }
 
-/// What of TofuSoup's published compatibility matrix is stale, and how.
+/// What of `TofuSoup`'s published compatibility matrix is stale, and how.
 const STALE: [(&[&str], &str); 6] = [
     // "secp256r1: supported": it passes, with P-384.
     (&["client=soup,server=soup", "tls=auto,key=p256"], "not-effective"),
