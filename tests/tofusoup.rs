@@ -88,7 +88,12 @@ fn what_soup_does_is_what_the_rules_say() {
         ("soup-refuses-curve-auto", 2),
         ("soup-serves-p384", 8),
     ];
-    assert_eq!(known, rules.map(|(rule, number)| (rule.to_owned(), number)).into());
+    let instead = &results.0["summary"]["instead"]["soup-serves-p384"];
+    for key in ["rsa-2048", "rsa-4096", "p256", "p521"] {
+        assert_eq!(instead[format!("key {key}, got p384")], 2, "{instead:#}");
+    }
+    let ran = ran.says("asked for key p256, got p384 (2 cases); key p521, got p384 (2 cases)");
+    assert_eq!(known, rules.map(|(rule, number)| (rule.to_owned(), number)).into(), "{ran}");
     assert!(place.tmp_is_empty(), "{:?}", place.files("tmp"));
     assert!(place.processes().is_empty(), "{:?}", place.processes());
 }

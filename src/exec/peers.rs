@@ -565,7 +565,7 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
         let (group, name) = path.split_once('.')?;
         let found = request.context.get(group).and_then(|v| v.get(name)).and_then(Value::as_str);
         // `auto` asks for no key.
-        found.filter(|v| !v.is_empty() && !(path == "axes.key" && *v == "auto"))
+        found.filter(|v| !v.is_empty() && (path != "axes.key" || *v != "auto"))
     };
     for (flag, path) in [
         ("--transport", "axes.transport"),
