@@ -5,9 +5,13 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use soupscen::process::hub::{Composer, Hub, StartOrder, TicketSpec};
+use soupscen::process::scratch::Scratch;
 
 const SOUPSCEN: &str = env!("CARGO_BIN_EXE_soupscen");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -18,8 +22,14 @@ const TLS_CASES: usize = 6_000;
 /// Rounds and cycles of the comparison with a bare host.
 const ROUNDS: usize = 5;
 const CYCLES: usize = 50;
+/// Pairs of starts with and without a stand-in.
+const STARTS: usize = 200;
 
 fn main() {
+    // The shim is whatever program has the hub: this one.
+    if let Some(status) = soupscen::process::dispatch(std::env::args_os()) {
+        std::process::exit(i32::from(status != std::process::ExitCode::SUCCESS));
+    }
     // `cargo test --benches` runs us too, to see that we compile.
     if std::env::args().any(|a| a == "--test") {
         return;
@@ -31,6 +41,7 @@ fn main() {
     bench.memory();
     bench.certain_failure();
     bench.quick();
+    bench.stand_in();
     bench.bare_host();
 }
 
@@ -129,6 +140,33 @@ impl Bench {
         row("quick.yaml, peers built (median of 3)", &format!("{:.2} s", walls[1]), "6 s", "3 s");
     }
 
+    /// From the start of a server program to its first line, by itself and through a stand-in with
+    /// everything that a run does there but the relay: pairs, one after the other.
+    fn stand_in(&self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let mut added: Vec<f64> = runtime.block_on(async {
+            let scratch = Scratch::new().expect("a folder");
+            let hub = Hub::bind(scratch.path()).expect("a hub");
+            let server = ["/bin/sh", "-c", "echo line"].map(str::to_owned);
+            let own = server.to_vec();
+            let composer = Composer::new(move |_| Ok(StartOrder { argv: Some(own.clone()), ..StartOrder::default() }));
+            let mut ticket =
+                hub.ticket(TicketSpec { composer: Some(composer), ..TicketSpec::default() }).expect("a ticket");
+            let path = hub.stand_in(&ticket, scratch.path()).expect("a stand-in");
+            // Lines are passed on as they are.
+            tokio::spawn(async move { while ticket.events.recv().await.is_some() {} });
+            tokio::task::spawn_blocking(move || {
+                let bare = || to_first_line(Command::new(&server[0]).args(&server[1..]));
+                (0..STARTS).map(|_| (bare(), to_first_line(&mut Command::new(&path)))).map(|(a, b)| b - a).collect()
+            })
+            .await
+            .expect("starts")
+        });
+        added.sort_by(f64::total_cmp);
+        let spread = format!("{:.2} ms", added[STARTS / 2]);
+        row("a server's start through a stand-in, added (median of 200)", &spread, "5 ms", "3 ms");
+    }
+
     fn bare_host(&self) {
         let go = Path::new(ROOT).join("fixtures/peers/go");
         let built = self.home.join("bare");
@@ -168,6 +206,18 @@ impl Bench {
         let spread = format!("{:.2} ({:.2}-{:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
         row("stock go x go, fresh plugin per case, over a bare Go host", &spread, "1.25", "1.1");
     }
+}
+
+/// Milliseconds from the start of a program to its first line.
+fn to_first_line(command: &mut Command) -> f64 {
+    let started = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let came = started.elapsed();
+    assert_eq!(line, "line\n");
+    child.wait().expect("its end");
+    came.as_secs_f64() * 1e3
 }
 
 const PUT_GET: &str = "scripts:\n  put-get:\n    ops:\n      - put: { key: \"{{ case.slug }}\", value: \"hello from {{ client.name }}\" }\n      - get: { key: \"{{ case.slug }}\" }\n        expect: { value: \"hello from {{ client.name }}\" }\n";

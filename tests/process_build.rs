@@ -49,6 +49,7 @@ impl Setting {
             build: Some(build),
             versions: IndexMap::new(),
             folder: self.path("peer"),
+            vars: serde_json::Map::new(),
         }
     }
 
@@ -251,4 +252,33 @@ async fn inputs_and_templates_that_mean_nothing_are_errors() {
     let builder = Builder::new(setting.path("file"), false, setting.spawner.clone());
     let text = build(&builder, &setting.counting()).await.unwrap_err().to_string();
     assert!(text.contains("/file/p") && text.contains("make it writable"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_are_filled_in_and_another_value_is_another_build() {
+    let setting = Setting::new();
+    let builder = setting.builder();
+    let mut peer = setting.peer("echo '{{ vars.word }}' > '{{ output }}/result'");
+    for word in ["one", "two"] {
+        peer.vars.insert("word".into(), word.into());
+        let built = build(&builder, &peer).await.unwrap();
+        assert_eq!((result(&built).as_str(), built.cached), (format!("{word}\n").as_str(), false));
+        assert!(build(&builder, &peer).await.unwrap().cached);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_only_looked_for_is_named_by_a_variable() {
+    let setting = Setting::new();
+    let tool = setting.tool("elsewhere", "echo version 1");
+    let mut peer = setting.peer("");
+    let install = Tool { version: vec!["--version".into()], install: "ask its authors".into() };
+    let tools = IndexMap::from([("{{ vars.program }}".to_owned(), install)]);
+    peer.build = Some(Build { run: Vec::new(), inputs: Vec::new(), tools, span: NOWHERE });
+    peer.vars.insert("program".into(), tool.into());
+    build(&setting.builder(), &peer).await.unwrap();
+
+    peer.vars.insert("program".into(), "no-such-program".into());
+    let error = build(&setting.builder(), &peer).await.unwrap_err().to_string();
+    assert!(error.contains("`no-such-program`") && error.contains("ask its authors"), "{error}");
 }

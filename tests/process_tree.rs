@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use soupscen::outcome::Exit;
 use soupscen::outcome::evidence::Side;
-use soupscen::process::hub::{Hub, ShimEvent, StartOrder, Ticket, TicketSpec, process_report};
+use soupscen::process::hub::{Composer, Hub, ShimEvent, StartOrder, Ticket, TicketSpec, process_report};
 use soupscen::process::scratch::Scratch;
 use soupscen::process::{Interrupts, Program, Spawner, dispatch, guard};
 use support::{alive, eventually, pid_in, stray};
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         return guard::run_guarded(|| engine(&arguments[1], Path::new(&arguments[2])));
     }
     let filter = arguments.iter().find(|a| !a.starts_with('-')).map_or("", String::as_str);
-    let tests: [(&str, fn()); 17] = [
+    let tests: [(&str, fn()); 19] = [
         ("engine_killed", engine_killed),
         ("guard_killed", guard_killed),
         ("normal_end", normal_end),
@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         ("shim_passes_floods_untouched", shim_passes_floods_untouched),
         ("shim_serves_several_starts", shim_serves_several_starts),
         ("shim_cannot_start", shim_cannot_start),
+        ("stand_in_runs_what_the_ticket_says", stand_in_runs_what_the_ticket_says),
+        ("stand_in_passes_signals_on", stand_in_passes_signals_on),
     ];
     let mut failed = 0;
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(filter)) {
@@ -144,7 +146,7 @@ fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
-use nix::sys::signal::Signal::{SIGINT, SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::{SIGINT, SIGKILL, SIGTERM, SIGUSR1};
 
 fn pid_of(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap()
@@ -282,7 +284,7 @@ fn shim_passes_exit_and_signals_on() {
 fn shim_reports_and_rewrites() {
     let order =
         StartOrder { add_env: vec![("ADDED".into(), "yes".into())], drop_env: vec!["DROPPED".into()], argv: None };
-    let spec = TicketSpec { cookie_key: Some("COOKIE".into()), order };
+    let spec = TicketSpec { cookie_key: Some("COOKIE".into()), order, composer: None };
     hubbed(spec, |_, mut ticket| async move {
         let script = "echo '1|1|tcp|1.2.3.4:5|grpc'; echo more; echo \"$ADDED${DROPPED-gone}${SOUPSCEN_SHIM-}\"; \
                       for i in 1 2 3; do echo err$i >&2; done; exit 3";
@@ -403,6 +405,81 @@ fn shim_serves_several_starts() {
             exited(&mut ticket).await;
             assert_eq!(child.wait_with_output().unwrap().stdout, b"line\n");
         }
+    });
+}
+
+/// Runs a test with a file that can be started in place of a plugin: a shell with the client's
+/// arguments, unless the first of these is `refuse`.
+fn standing_in<F: Future<Output = ()>>(test: impl FnOnce(PathBuf, Ticket, Hub) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let scratch = Scratch::new().unwrap();
+        let hub = Hub::bind(scratch.path()).unwrap();
+        let composer = Composer::new(|composed| {
+            let args = &composed.argv[1..];
+            if args[0] == "refuse" {
+                return Err("not like this".to_owned());
+            }
+            let argv = ["/bin/sh", "-c"].map(str::to_owned).into_iter().chain(args.iter().cloned()).collect();
+            Ok(StartOrder { argv: Some(argv), ..StartOrder::default() })
+        });
+        let ticket = hub.ticket(TicketSpec { composer: Some(composer), ..TicketSpec::default() }).unwrap();
+        let path = hub.stand_in(&ticket, scratch.path()).unwrap();
+        test(path, ticket, hub).await;
+    });
+}
+
+/// Starts a stand-in as hosts do that clean the environment.
+fn stand_in(path: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn stand_in_runs_what_the_ticket_says() {
+    standing_in(|path, mut ticket, hub| async move {
+        let child = stand_in(&path, &["echo $0 $1; exit 6", "a b", "c"]).spawn().unwrap();
+        let Some(ShimEvent::Started { started, .. }) = ticket.events.recv().await else { panic!() };
+        assert_eq!(started.argv[1..], ["echo $0 $1; exit 6", "a b", "c"]);
+        assert_eq!(started.ran[..2], ["/bin/sh", "-c"]);
+        assert_eq!(exited(&mut ticket).await.exit, Exit::Code(6));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(6), b"a b c\n".as_slice()));
+        let child = stand_in(&path, &["refuse"]).spawn().unwrap();
+        let Some(ShimEvent::CannotStart { error, .. }) = ticket.events.recv().await else { panic!() };
+        let output = child.wait_with_output().unwrap();
+        assert!(error == "not like this" && String::from_utf8_lossy(&output.stderr).contains(&error));
+        assert_eq!(output.status.code(), Some(127));
+        // It runs nothing, and itself least of all, once nobody says what.
+        drop((ticket, hub));
+        let output = stand_in(&path, &["echo a"]).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(127), 0));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("is over"), "{output:?}");
+    });
+}
+
+fn stand_in_passes_signals_on() {
+    standing_in(|path, mut ticket, hub| async move {
+        let script = "trap 'echo usr' USR1; trap 'echo term; exit 4' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut child = stand_in(&path, &[script]).env("PATH", "/usr/bin:/bin").spawn().unwrap();
+        let Some(ShimEvent::Started { .. }) = ticket.events.recv().await else { panic!() };
+        let Some(ShimEvent::Line { reply, .. }) = ticket.events.recv().await else { panic!() };
+        drop(reply);
+        let pid = pid_of(&child);
+        let out = child.stdout.take().unwrap();
+        let lines = tokio::task::spawn_blocking(move || {
+            let mut lines = BufReader::new(out).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "ready");
+            kill(pid, SIGUSR1);
+            assert_eq!(lines.next().unwrap().unwrap(), "usr");
+            kill(pid, SIGTERM);
+            assert_eq!(lines.next().unwrap().unwrap(), "term");
+        });
+        lines.await.unwrap();
+        let exit = exited(&mut ticket).await;
+        assert_eq!((exit.exit, exit.asked), (Exit::Code(4), Some(15)));
+        assert_eq!(child.wait().unwrap().code(), Some(4));
+        drop(hub);
     });
 }
 

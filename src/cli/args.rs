@@ -107,6 +107,9 @@ pub(super) struct PlanArgs {
     /// One JSON object a line.
     #[arg(long, conflicts_with = "why")]
     pub(super) json: bool,
+    /// Another value for one of the scenario's `vars`; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) set: Vec<super::set::Set>,
     /// Explain one case: where each value, exclusion, capability and rule comes from.
     #[arg(long, value_name = "CASE")]
     pub(super) why: Option<String>,
@@ -141,6 +144,9 @@ pub(super) struct RunArgs {
     /// than once.
     #[arg(long, value_name = "PEER=ADDRESS")]
     pub(super) attach: Vec<super::attach::Attach>,
+    /// Another value for one of the scenario's `vars`; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) set: Vec<super::set::Set>,
     /// Build peers again, even if their cache is good.
     #[arg(long)]
     pub(super) rebuild: bool,

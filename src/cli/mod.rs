@@ -17,6 +17,7 @@ pub mod call;
 pub mod plan;
 pub mod report;
 pub mod serve;
+mod set;
 mod tls_args;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use super::exit;
 use super::peer_files;
 use super::printer::Printer;
 use super::run::builds;
+use super::set::{self, Set};
 use crate::peer::build::{BuildError, BuildLine, Builder, Built};
 use crate::process::{Spawner, guard};
 use crate::scenario::model::{Capability, ClientWay, DirectWay, Peer, PluginWay};
@@ -25,6 +26,9 @@ pub(super) struct PeersArgs {
     /// Build what is not built yet.
     #[arg(long)]
     build: bool,
+    /// Another value for one of the files' `vars`; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<Set>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -44,7 +48,7 @@ enum State {
 /// be had, 2 a file cannot be used.
 pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
     guard::run_guarded(|| {
-        let Some(peers) = load(args.files.clone(), printer) else { return ExitCode::from(exit::INVALID) };
+        let Some(peers) = load(args.files.clone(), &args.set, printer) else { return ExitCode::from(exit::INVALID) };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -59,7 +63,7 @@ pub(super) fn main(args: &PeersArgs, printer: &Printer) -> ExitCode {
 }
 
 /// The peers of all files; the first of each name counts.
-fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, Peer>> {
+fn load(mut files: Vec<PathBuf>, sets: &[Set], printer: &Printer) -> Option<IndexMap<String, Peer>> {
     if files.is_empty() {
         files = peer_files::default_files();
     }
@@ -68,11 +72,17 @@ fn load(mut files: Vec<PathBuf>, printer: &Printer) -> Option<IndexMap<String, P
         printer.error(&format!("there are no files in {places}; name a scenario or a file of peers"));
         return None;
     }
-    let mut peers = IndexMap::new();
+    let mut peers: IndexMap<String, Peer> = IndexMap::new();
     for file in &files {
         for (name, peer) in peer_files::read(file, printer).ok()?.peers {
             peers.entry(name).or_insert(peer);
         }
+    }
+    let changed = peers.values_mut().try_for_each(|peer| set::apply_to_peer(sets, peer));
+    let wrong = changed.err().or_else(|| set::unknown(sets, peers.values().map(|peer| &peer.vars)));
+    if let Some(problem) = wrong {
+        printer.error(&problem);
+        return None;
     }
     Some(peers)
 }

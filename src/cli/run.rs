@@ -57,7 +57,7 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         }
         resumed = Some(folder);
     }
-    let Some(plans) = select::load(&args.files, args.strict_rules, &args.attach, printer) else {
+    let Some(plans) = select::load(&args.files, args.strict_rules, &args.attach, &args.set, printer) else {
         return ExitCode::from(exit::INVALID);
     };
     // All of them, so that everything is said at once.

@@ -9,6 +9,7 @@ use super::args::{PlanArgs, SelectArgs};
 use super::attach::{self, Attach};
 use super::exit;
 use super::printer::Printer;
+use super::set::{self, Set};
 use crate::diag::{Severity, SourceMap};
 use crate::filter;
 use crate::plan::{Plan, Selection};
@@ -20,13 +21,17 @@ pub(super) fn load(
     files: &[PathBuf],
     strict_rules: bool,
     attached: &[Attach],
+    sets: &[Set],
     printer: &Printer,
 ) -> Option<Vec<Arc<Plan>>> {
-    let plans: Vec<_> = files.iter().filter_map(|file| load_one(file, strict_rules, attached, printer)).collect();
+    let one = |file: &PathBuf| load_one(file, strict_rules, attached, sets, printer);
+    let plans: Vec<_> = files.iter().filter_map(one).collect();
     if plans.len() != files.len() {
         return None;
     }
-    match attach::unknown(attached, plans.iter().map(|plan| plan.scenario().as_ref())) {
+    let scenarios = || plans.iter().map(|plan| plan.scenario().as_ref());
+    let wrong = attach::unknown(attached, scenarios());
+    match wrong.or_else(|| set::unknown(sets, scenarios().map(|scenario| &scenario.vars))) {
         Some(problem) => {
             printer.error(&problem);
             None
@@ -35,7 +40,13 @@ pub(super) fn load(
     }
 }
 
-fn load_one(file: &Path, strict_rules: bool, attached: &[Attach], printer: &Printer) -> Option<Arc<Plan>> {
+fn load_one(
+    file: &Path,
+    strict_rules: bool,
+    attached: &[Attach],
+    sets: &[Set],
+    printer: &Printer,
+) -> Option<Arc<Plan>> {
     let (mut scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
         Ok(loaded) => loaded,
         Err((sources, diagnostics)) => {
@@ -46,6 +57,10 @@ fn load_one(file: &Path, strict_rules: bool, attached: &[Attach], printer: &Prin
     let sources = Arc::clone(&scenario.sources);
     printer.diagnostics(&sources, &diagnostics);
     attach::apply(attached, &mut scenario);
+    if let Err(problem) = set::apply(sets, &mut scenario) {
+        printer.error(&problem);
+        return None;
+    }
     let planned = Plan::new(Arc::new(scenario), strict_rules);
     let (plan, diagnostics) = match planned {
         Ok((plan, diagnostics)) => (Some(plan), diagnostics),
@@ -110,7 +125,7 @@ pub(super) fn described(args: &SelectArgs) -> Vec<String> {
 
 /// `soupscen plan`.
 pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
-    let Some(plans) = load(&args.files, args.strict_rules, &[], printer) else {
+    let Some(plans) = load(&args.files, args.strict_rules, &[], &args.set, printer) else {
         return ExitCode::from(exit::INVALID);
     };
     let mut found = false;

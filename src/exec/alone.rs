@@ -104,7 +104,7 @@ impl Alone {
             ClientWay::Exec(exec) => {
                 let names = self.names(asked);
                 let exec = outside::resolved_client(exec, &|when| when.eval(&names));
-                (Arc::new(ExecClient::new(Arc::new(exec), self.setting(asked, &names, "client"))), None)
+                (Arc::new(ExecClient::new(Arc::new(exec), self.setting(asked, &names, "client"), None)), None)
             }
         };
         Ok(Playing { role, driver })

@@ -498,8 +498,27 @@ fn facts(run: &RunContext, job: &Job, ground: &Ground<'_>, passed: bool, evidenc
     let mut all = Vec::new();
     for spot in [Arc::clone(ground.main())].into_iter().chain(ground.others()) {
         let Some(lane) = spot.now().lane else { continue };
+        let of_starts = lane.senses.evidence_of_starts();
+        if !of_starts.is_empty() {
+            let readings = of_starts.iter().map(|own| facts_of(run, job, &spot, &lane, passed, own));
+            all.extend(readings.reduce(joined).unwrap_or_default());
+            continue;
+        }
         let own = if Arc::ptr_eq(&spot, &focus) { evidence.clone() } else { lane.senses.evidence(None, None) };
         all.extend(facts_of(run, job, &spot, &lane, passed, &own));
+    }
+    all
+}
+
+/// The facts of two starts: of each the one that differs from what was asked, or the later one.
+fn joined(earlier: Vec<FactReading>, later: Vec<FactReading>) -> Vec<FactReading> {
+    let mut all = later;
+    for reading in earlier {
+        match all.iter_mut().find(|own| own.fact == reading.fact) {
+            Some(own) if reading.differs() || own.effective == Effective::NotObservable => *own = reading,
+            Some(_) => {}
+            None => all.push(reading),
+        }
     }
     all
 }

@@ -14,9 +14,9 @@ use crate::axis::options::{ChannelOptions, Limits};
 use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
 use crate::handshake;
-use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
+use crate::outcome::{Exit, Phase};
 use crate::peer::driver::Driver;
 use crate::peer::{ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest, Served, Target};
 use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
@@ -26,6 +26,7 @@ use super::case::Job;
 use super::context::RunContext;
 use super::outside;
 use super::senses::Senses;
+use super::starts::Watcher;
 use super::tls::SideSpecs;
 
 /// How long a host may still say its own word on a failure that is certain already. It decides
@@ -40,6 +41,8 @@ const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 const LATE_WATCH: Duration = Duration::from_millis(800);
 /// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
 const HOST_SLACK: Duration = Duration::from_secs(2);
+/// What a shell's status would be where a program cannot be started.
+const CANNOT_START: i32 = 127;
 /// App protocol versions that hosts of this engine speak, unless the case changes them.
 const PROTOCOL_VERSIONS: [u32; 1] = [1];
 
@@ -103,6 +106,8 @@ impl Lane {
         let of_server = self.senses.server_account();
         let mut commands = Vec::new();
         let mut output = Vec::new();
+        let started = self.senses.starts.commands();
+        commands.extend(started.into_iter().map(|command| PeerCommand { role: format!("server {server}"), command }));
         for (role, account, shared) in
             [(format!("client {client}"), of_client, false), (format!("server {server}"), of_server, shared)]
         {
@@ -147,6 +152,13 @@ pub(super) struct StartFailure {
     pub(super) error: Option<PeerError>,
     pub(super) commands: Vec<PeerCommand>,
     pub(super) output: Vec<PeerOutput>,
+}
+
+impl StartFailure {
+    /// It was not even tried.
+    fn of(error: PeerError, commands: Vec<PeerCommand>) -> Self {
+        Self { evidence: Box::default(), certain: None, error: Some(error), commands, output: Vec::new() }
+    }
 }
 
 /// What a lane is made for.
@@ -324,7 +336,7 @@ pub(super) async fn connect(
             }
         }
     }
-    let client = match outside::client(run, &request) {
+    let client = match outside::client(run, &request, None) {
         Some(client) => client.map_err(|e| run.start_failure(&e))?,
         None => match run.peers.client(request.client) {
             Ok(client) => client,
@@ -364,23 +376,29 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     let mut commands = vec![run.peers.command(request.client, Side::Client)];
     let plugin = match run.peers.plugin(request.server, &request) {
         Ok(plugin) => plugin,
-        Err(error) => {
-            return Err(StartFailure {
-                evidence: Box::default(),
-                certain: None,
-                error: Some(error),
-                commands,
-                output: Vec::new(),
-            });
-        }
+        Err(error) => return Err(StartFailure::of(error, commands)),
     };
     commands.push(PeerCommand { role: format!("server {}", request.server), command: plugin.shown.clone() });
     let senses = Senses::new(request.tls.known(), None);
-    let spec = TicketSpec { cookie_key: Some(plugin.cookie.0.clone()), order: order(&request.host) };
-    let Ticket { argv_prefix, env: shim_env, events } = match run.hub.ticket(spec) {
+    let order = order(&request.host);
+    let composer = match outside::composer(run, &request, &plugin, order.clone()) {
+        Ok(composer) => composer,
+        Err(error) => return Err(StartFailure::of(error, commands)),
+    };
+    let composes = composer.is_some();
+    let spec = TicketSpec { cookie_key: Some(plugin.cookie.0.clone()), order, composer };
+    let ticket = match run.hub.ticket(spec) {
         Ok(ticket) => ticket,
         Err(e) => return Err(run.start_failure(&e)),
     };
+    let client = if composes {
+        let stand_in = outside::stand_in(run, &request, &ticket).map_err(|e| run.start_failure(&e))?;
+        let client = outside::client(run, &request, Some(Arc::new(Watcher(Arc::clone(&senses)))));
+        client.transpose().map_err(|e| run.start_failure(&e))?.map(|client| (client, stand_in))
+    } else {
+        None
+    };
+    let Ticket { argv_prefix, env: shim_env, events } = ticket;
     let versions = request.host.protocol_versions.clone().unwrap_or_else(|| PROTOCOL_VERSIONS.to_vec());
     let watch = Watch {
         senses: Arc::clone(&senses),
@@ -389,14 +407,22 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         host: request.host,
         cookie: plugin.cookie.clone(),
         budget: request.start,
+        composes,
     };
     let watcher = AbortOnDropHandle::new(tokio::spawn(watch.follow(events)));
     let mut argv = argv_prefix;
     argv.extend(plugin.argv);
+    let client = match client {
+        Some((client, stand_in)) => {
+            argv = vec![stand_in.to_string_lossy().into_owned()];
+            Ok(client)
+        }
+        None => run.peers.client(request.client),
+    };
     let mut env = plugin.env;
     env.extend(shim_env);
     let last_word = LastWord::default();
-    let result = match run.peers.client(request.client) {
+    let result = match client {
         Err(error) => Err((None, Some(error))),
         Ok(client) => {
             let launch = client.launch(LaunchRequest {
@@ -569,6 +595,8 @@ struct Watch {
     cookie: (String, String),
     /// For the line to come.
     budget: Duration,
+    /// The client starts a server for each op: each start is looked at by itself.
+    composes: bool,
 }
 
 impl Watch {
@@ -579,7 +607,8 @@ impl Watch {
         let mut withheld = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
-                ShimEvent::Started { started, .. } => {
+                ShimEvent::Started { start, started } => {
+                    self.begin(start, &started);
                     let sent = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
                     let arrived = self.arrives("PLUGIN_CLIENT_CERT", sent.map(|(_, pem)| pem.as_str()));
                     senses.amend_handshake(|h| {
@@ -591,13 +620,20 @@ impl Watch {
                     senses.plugin_started();
                     launched = started;
                 }
-                ShimEvent::CannotStart { error, .. } => {
+                ShimEvent::CannotStart { start, error } => {
+                    self.begin(start, &launched);
                     let mut report = process_report(Side::Server, &launched, None, false);
                     report.stderr_tail = vec![error];
+                    if self.composes {
+                        senses.amend_handshake(|_| ());
+                        report.exit = Some(Exit::Code(CANNOT_START));
+                        senses.starts.ended(start, Some(report.clone()));
+                    }
                     senses.process(report);
                 }
-                ShimEvent::Line { raw, reply, after_us, .. } => {
+                ShimEvent::Line { start, raw, reply, after_us } => {
                     let answer = self.line(&raw, after_us).await;
+                    senses.keep(start);
                     match answer {
                         Some(answer) => {
                             let _ = reply.send(answer);
@@ -605,12 +641,24 @@ impl Watch {
                         None => withheld.push(reply),
                     }
                 }
-                ShimEvent::Exited { exited, .. } => {
-                    let asked = senses.is_ending();
-                    senses.process(process_report(Side::Server, &launched, Some(&exited), asked));
+                ShimEvent::Exited { start, exited } => {
+                    // A client that is done has its server go by a call, which nobody sees here.
+                    let done = self.composes && exited.exit == Exit::Code(0) && senses.has_line();
+                    let report = process_report(Side::Server, &launched, Some(&exited), senses.is_ending() || done);
+                    senses.starts.ended(start, Some(report.clone()));
+                    if !self.composes || senses.starts.is_newest(start) {
+                        senses.process(report);
+                    }
                 }
-                ShimEvent::Lost { .. } => {}
+                ShimEvent::Lost { start } => senses.starts.ended(start, None),
             }
+        }
+    }
+
+    fn begin(&self, start: u32, started: &Started) {
+        if self.composes {
+            self.senses.turn_over();
+            self.senses.starts.add(start, started, process_report(Side::Server, started, None, false));
         }
     }
 

@@ -10,12 +10,14 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OnceCell, OwnedMutexGuard, Semaphore};
 
 use super::case::LaneKey;
+use super::compose::{self, Side};
 use super::context::RunContext;
 use super::lane::LaneRequest;
-use super::peers::Peers;
+use super::peers::{COOKIE, Peers, Plugin};
 use crate::axis::values::Launch;
-use crate::peer::exec::{ExecClient, ExecServer, Setting, refuses};
+use crate::peer::exec::{ExecClient, ExecServer, Overseer, Setting, refuses};
 use crate::peer::{Client, PeerError, Server, TlsSpec};
+use crate::process::hub::{Composer, StartOrder, Ticket};
 use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun};
 
 /// What programs share over a run.
@@ -83,6 +85,7 @@ impl Peers {
             context.insert("case".into(), empty(&["key", "id", "slug"]).into());
             context.insert("script".into(), empty(&["name"]).into());
             context.insert("storage".into(), "".into());
+            context.insert("cookie".into(), cookie());
             let setting = self.setting(name, context, Path::new(""));
             refuses(&resolved_client(exec, &|_| false), &setting).await
         };
@@ -131,24 +134,65 @@ pub(super) fn server(run: &RunContext, request: &LaneRequest<'_>) -> Option<Arc<
     Some(Arc::new(ExecServer::new(Arc::new(server), setting, request.tls.client.clone(), turn)))
 }
 
-/// The client of a case, where it is a program.
-pub(super) fn client(run: &RunContext, request: &LaneRequest<'_>) -> Option<io::Result<Arc<dyn Client>>> {
+/// The client of a case, where it is a program. With an overseer it starts its servers itself, and
+/// shares their storage.
+pub(super) fn client(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    overseer: Option<Arc<dyn Overseer>>,
+) -> Option<io::Result<Arc<dyn Client>>> {
     let exec = run.peers.exec_client(request.client)?;
-    let job = request.job;
     let make = || {
         let folder = run.fresh_folder()?;
-        let storage = folder.join("storage");
-        std::fs::create_dir(&storage)?;
-        let mut context = run.command_context(job, &request.tls, &storage);
-        context.extend(run.peers.base(request.client));
-        context.insert("tls".into(), tls(&request.tls.client));
-        context.insert("case".into(), json!({ "id": job.id, "key": job.key, "slug": job.slug }));
-        context.insert("script".into(), json!({ "name": job.script.name }));
-        let exec = resolved_client(exec, &|when| run.plan.holds(&job.case, when));
+        let storage = if overseer.is_some() { request.storage.clone() } else { folder.join("storage") };
+        std::fs::create_dir_all(&storage)?;
+        let context = client_context(run, request, &storage);
+        let exec = resolved_client(exec, &|when| run.plan.holds(&request.job.case, when));
         let setting = run.peers.setting(request.client, context, &folder);
-        Ok(Arc::new(ExecClient::new(Arc::new(exec), setting)) as Arc<dyn Client>)
+        Ok(Arc::new(ExecClient::new(Arc::new(exec), setting, overseer)) as Arc<dyn Client>)
     };
     Some(make())
+}
+
+/// What the commands of a client that is a program see, beside its server.
+pub(super) fn client_context(run: &RunContext, request: &LaneRequest<'_>, storage: &Path) -> Map<String, Value> {
+    let job = request.job;
+    let mut context = run.command_context(job, &request.tls, storage);
+    context.extend(run.peers.base(request.client));
+    context.insert("tls".into(), tls(&request.tls.client));
+    context.insert("case".into(), json!({ "id": job.id, "key": job.key, "slug": job.slug }));
+    context.insert("script".into(), json!({ "name": job.script.name }));
+    context.insert("cookie".into(), cookie());
+    context
+}
+
+/// The variable by which a plugin knows its host.
+fn cookie() -> Value {
+    json!({ "key": COOKIE.0, "value": COOKIE.1 })
+}
+
+/// A file that the program of a case can start as its server, and the watch over what it starts.
+pub(super) fn stand_in(run: &RunContext, request: &LaneRequest<'_>, ticket: &Ticket) -> io::Result<std::path::PathBuf> {
+    std::fs::create_dir_all(&request.folder)?;
+    run.hub.stand_in(ticket, &request.folder)
+}
+
+/// What decides the starts of a plugin by a client that composes them.
+pub(super) fn composer(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    plugin: &Plugin,
+    host: StartOrder,
+) -> Result<Option<Composer>, PeerError> {
+    let Some(client) = run.peers.exec_client(request.client) else { return Ok(None) };
+    let nothing = model::Rewrite::default();
+    let server = run.peers.peer(request.server)?.server.as_ref().map_or(&nothing, |role| &role.rewrite);
+    let of_client = client_context(run, request, &request.storage);
+    let mut of_server = request.context.clone();
+    of_server.extend(run.peers.base(request.server));
+    let client = Side { peer: request.client, rewrite: &client.rewrite, context: &of_client };
+    let server = Side { peer: request.server, rewrite: server, context: &of_server };
+    compose::composer(plugin, client, server, host).map(Some)
 }
 
 /// How a server is run, before its templates are filled in.
@@ -188,6 +232,7 @@ pub(super) fn resolved_client(exec: &model::ExecClient, holds: Holds<'_>) -> mod
         call: exec.call.as_ref().map(run),
         test: exec.test.as_ref().map(run),
         refuses: exec.refuses.as_ref().map(run),
+        rewrite: exec.rewrite.clone(),
         span: exec.span,
     }
 }

@@ -24,6 +24,7 @@ use crate::peer::exec::quote;
 use crate::peer::{Client, PeerError, Server, Target};
 use crate::plan::{Case, Plan};
 use crate::process::{Program, Spawner};
+use crate::scenario::exec::rewrite::is_client_args;
 use crate::scenario::model::{ClientWay, Command, DirectWay, MissingPeers, Peer, PluginWay};
 use crate::scenario::template::Renderer;
 
@@ -60,6 +61,8 @@ enum State {
 /// A plugin server's command line, ready to be launched.
 pub(super) struct Plugin {
     pub(super) argv: Vec<String>,
+    /// Where in it the arguments of a client that composes its start are to stand.
+    pub(super) slots: Vec<usize>,
     pub(super) env: Vec<(String, String)>,
     pub(super) cookie: (String, String),
     /// For a shell, without the shim.
@@ -316,9 +319,15 @@ impl Peers {
         std::fs::create_dir_all(storage)
             .map_err(|e| cannot(&format!("the storage folder of `{name}` cannot be made: {e}")))?;
         let output = output_of(&self.states, name);
-        let (argv, mut env) = match way {
-            PluginWay::Run(command) => render(peer, command, &request.context, output).map_err(|e| cannot(&e))?,
+        let (argv, mut env, slots) = match way {
+            PluginWay::Run(command) => {
+                let (run, slots) = without_client_args(&command.run);
+                let command = Command { run, ..command.clone() };
+                let (argv, env) = render(peer, &command, &request.context, output).map_err(|e| cannot(&e))?;
+                (argv, env, slots)
+            }
             PluginWay::Builtin { args } => {
+                let (args, slots) = without_client_args(args);
                 let renderer = Renderer::new(&request.context);
                 let args = args
                     .iter()
@@ -326,7 +335,10 @@ impl Peers {
                     .collect::<Result<Vec<_>, _>>()?;
                 let service = self.plan.scenario().services.get(request.service);
                 let stock = service.is_some_and(|service| service.service == STOCK_SERVICE);
-                (builtin_plugin(request, if stock { "stock" } else { "kv" }, args)?, Vec::new())
+                let own = args.len();
+                let argv = builtin_plugin(request, if stock { "stock" } else { "kv" }, args)?;
+                let before = argv.len() - own;
+                (argv, Vec::new(), slots.into_iter().map(|slot| before + slot).collect())
             }
         };
         if !env.iter().any(|(key, _)| key == "KV_STORAGE_DIR") {
@@ -342,7 +354,7 @@ impl Peers {
         let words =
             seen.iter().map(|(key, value)| format!("{key}={}", quote(value))).chain(argv.iter().map(|a| quote(a)));
         let shown = words.collect::<Vec<_>>().join(" ");
-        Ok(Plugin { argv, env, cookie: (COOKIE.0.into(), COOKIE.1.into()), shown })
+        Ok(Plugin { argv, slots, env, cookie: (COOKIE.0.into(), COOKIE.1.into()), shown })
     }
 
     /// How a peer is run, for people.
@@ -480,6 +492,16 @@ pub fn driver_program(peer: &Peer, output: Option<PathBuf>) -> Option<Result<Pro
     Some(rendered.map(|(argv, env)| Program { env, folder: Some(peer.folder.clone()), ..Program::new(argv) }))
 }
 
+/// A command without the entries that stand for a client's arguments, and the places where they were.
+fn without_client_args(run: &[String]) -> (Vec<String>, Vec<usize>) {
+    let mut rest = Vec::with_capacity(run.len());
+    let mut slots = Vec::new();
+    for text in run {
+        if is_client_args(text) { slots.push(rest.len()) } else { rest.push(text.clone()) }
+    }
+    (rest, slots)
+}
+
 /// Renders a command. A variable that comes out empty is not set at all, so that one line of YAML
 /// serves cases with and without it.
 pub(super) fn render(
@@ -522,9 +544,10 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
     let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), service.into()];
     let value = |path: &str| {
-        let path: Vec<_> = path.split('.').collect();
-        let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
-        found.filter(|v| !v.is_empty())
+        let (group, name) = path.split_once('.')?;
+        let found = request.context.get(group).and_then(|v| v.get(name)).and_then(Value::as_str);
+        // `auto` asks for no key.
+        found.filter(|v| !v.is_empty() && (path != "axes.key" || *v != "auto"))
     };
     for (flag, path) in [
         ("--transport", "axes.transport"),
@@ -552,7 +575,7 @@ const fn role(side: Side) -> &'static str {
 }
 
 /// The harness cannot do what the plan says it could.
-fn cannot(text: &str) -> PeerError {
+pub(super) fn cannot(text: &str) -> PeerError {
     PeerError {
         reported: Reported {
             phase: Some(Phase::Spawn),

@@ -2,15 +2,16 @@
 //! handshake line, the server's own account. Collects, and tells when a failure is certain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::starts::Starts;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{
-    ConnectionFacts, Evidence, HandshakeReport, Known, Opening, ProcessReport, RanOut, Reported, Spoken,
+    ConnectionFacts, Evidence, HandshakeReport, Known, Opening, ProcessReport, RanOut, Reported, ServerStart, Spoken,
 };
 use crate::peer::Served;
 use crate::wire::Relay;
@@ -25,7 +26,9 @@ pub(super) struct Senses {
     changed: watch::Sender<u64>,
     ending: AtomicBool,
     /// When the plugin was first started.
-    started: OnceLock<Instant>,
+    started: Mutex<Option<Instant>>,
+    /// Starts by a client that starts a server for each op.
+    pub(super) starts: Starts,
 }
 
 impl Senses {
@@ -38,7 +41,8 @@ impl Senses {
             known,
             changed: watch::channel(0).0,
             ending: AtomicBool::new(false),
-            started: OnceLock::new(),
+            started: Mutex::default(),
+            starts: Starts::default(),
         })
     }
 
@@ -69,6 +73,43 @@ impl Senses {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// What is seen from now on is of another start.
+    pub(super) fn turn_over(&self) {
+        *lock(&self.relay) = None;
+        *lock(&self.handshake) = None;
+        lock(&self.processes).clear();
+        *lock(&self.started) = None;
+    }
+
+    /// Keeps what was seen of the newest start with it.
+    pub(super) fn keep(&self, start: u32) {
+        self.starts.keep(start, lock(&self.handshake).clone(), lock(&self.relay).clone());
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Resolves when `holds` does, which is asked again whenever something is seen.
+    pub(super) async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if holds(self) || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One [`Evidence`] per start by a client that starts a server for each op.
+    pub(super) fn evidence_of_starts(&self) -> Vec<Evidence> {
+        let of = |start: ServerStart| Evidence {
+            wire: start.wire,
+            handshake: start.handshake,
+            processes: vec![start.process],
+            known: self.known.clone(),
+            ..Evidence::default()
+        };
+        self.starts.evidence().into_iter().map(of).collect()
+    }
+
     /// Resolves when the plugin's end is known.
     pub(super) async fn server_ended(&self) {
         let mut changed = self.changed.subscribe();
@@ -82,7 +123,7 @@ impl Senses {
 
     /// The plugin runs. Only its first start counts: a host that starts it again has waited since then.
     pub(super) fn plugin_started(&self) {
-        let _ = self.started.set(Instant::now());
+        lock(&self.started).get_or_insert_with(Instant::now);
         self.changed.send_modify(|n| *n += 1);
     }
 
@@ -91,8 +132,9 @@ impl Senses {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if let Some(started) = self.started.get() {
-                return *started;
+            let started = *lock(&self.started);
+            if let Some(started) = started {
+                return started;
             }
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -102,7 +144,7 @@ impl Senses {
 
     /// Whether the plugin has been running for longer than `budget`.
     pub(super) fn is_older_than(&self, budget: Duration) -> bool {
-        self.started.get().is_some_and(|started| started.elapsed() > budget)
+        lock(&self.started).is_some_and(|started| started.elapsed() > budget)
     }
 
     /// Whether the plugin's handshake line came.
@@ -174,6 +216,7 @@ impl Senses {
                 .cloned()
                 .chain(self.served.as_ref().and_then(|served| served.process()))
                 .collect(),
+            starts: self.starts.evidence(),
             client,
             server,
             known: self.known.clone(),

@@ -30,6 +30,10 @@ pub struct Evidence {
     /// Processes under test that ended, or are the subject of the failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessReport>,
+    /// Every start of a server by a client that starts one for each op, oldest first (bounded; the
+    /// last is kept). What is above is then of the newest op.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<ServerStart>,
     /// What the client said of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Reported>,
@@ -42,6 +46,24 @@ pub struct Evidence {
     /// The budget that ran out, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<RanOut>,
+}
+
+/// A start of a server by a client that composes it by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerStart {
+    /// The arguments that the client composed, bounded; what was run is in `process`.
+    pub composed: Vec<String>,
+    /// The `PLUGIN_*` variables that it set; of keys and long values only the length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(String, String)>,
+    /// The process.
+    pub process: ProcessReport,
+    /// Its handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<HandshakeReport>,
+    /// Connections to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wire: Vec<WireReport>,
 }
 
 /// A budget that ran out.

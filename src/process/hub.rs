@@ -2,6 +2,7 @@
 //! Speaks `messages` with `shim`; read by `peer` and `exec`.
 
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ pub use super::messages::StartOrder;
 use super::messages::{
     ANSWER_WITHIN, Exited, FromShim, Hello, MESSAGE_BYTES, ToShim, VARIABLE, encode, from_base64, to_base64,
 };
-use super::{SHIM_COMMAND, scratch};
+use super::{SHIM_COMMAND, STAND_IN_COMMAND, scratch};
 use crate::outcome::Exit;
 use crate::outcome::evidence::{ProcessReport, Side};
 
@@ -25,6 +26,9 @@ const QUEUE: usize = 64;
 /// Arguments kept in a report, and the bytes of each.
 const REPORT_ARGUMENTS: usize = 64;
 const REPORT_ARGUMENT_BYTES: usize = 1024;
+
+/// Longest first line of a script that Linux reads.
+const FIRST_LINE: usize = 250;
 
 /// What a shim tells. `start` counts the starts of a ticket from 0: a host may start its plugin again.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub struct Started {
     pub pid: i32,
     /// Program and arguments as the host gave them, lossy, bounded.
     pub argv: Vec<String>,
+    /// What was run in their place; the same where the ticket says nothing else.
+    pub ran: Vec<String>,
     /// The `PLUGIN_*` variables of the host, lossy, bounded.
     pub env: Vec<(String, String)>,
     /// Whether the ticket's cookie variable was set, to whatever value; `None` without a cookie in
@@ -108,6 +114,36 @@ pub struct TicketSpec {
     pub cookie_key: Option<String>,
     /// How starts are changed on their way.
     pub order: StartOrder,
+    /// The same, where it depends on what the host gave: takes the place of `order`.
+    pub composer: Option<Composer>,
+}
+
+/// What a host composed for its plugin's start.
+#[derive(Debug, Clone, Copy)]
+pub struct Composed<'a> {
+    /// Program and arguments, lossy, bounded.
+    pub argv: &'a [String],
+    /// Names of all variables, bounded.
+    pub names: &'a [String],
+    /// Not all of program and arguments is there as it was given.
+    pub cut: bool,
+}
+
+/// Decides how a start is changed from what the host composed, or why there is to be none.
+#[derive(Clone)]
+pub struct Composer(Arc<dyn Fn(Composed<'_>) -> Result<StartOrder, String> + Send + Sync>);
+
+impl Composer {
+    /// By this function.
+    pub fn new(decide: impl Fn(Composed<'_>) -> Result<StartOrder, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decide))
+    }
+}
+
+impl std::fmt::Debug for Composer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Composer")
+    }
 }
 
 /// The right to report as one plugin, once or several times.
@@ -192,6 +228,30 @@ impl Hub {
         Ok(Self { socket, program: own_program()?, tickets, accepting })
     }
 
+    /// Makes a file that a client can start as its server: whatever the ticket says is run in its
+    /// place. `folder` must exist; the file is called `server` there.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or its place has a path that no first line of a script can
+    /// name.
+    pub fn stand_in(&self, ticket: &Ticket, folder: &Path) -> std::io::Result<PathBuf> {
+        let link = self.socket.with_file_name("self");
+        match std::os::unix::fs::symlink(&self.program, &link) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let first = format!("#!{} {STAND_IN_COMMAND}", link.display());
+        if first.len() > FIRST_LINE || link.to_string_lossy().contains(char::is_whitespace) {
+            let text = format!("`{}` has white space or is too long; set TMPDIR to another folder", link.display());
+            return Err(std::io::Error::other(text));
+        }
+        let path = folder.join("server");
+        let value = ticket.env.first().map(|(_, value)| value.as_str()).unwrap_or_default();
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+        std::io::Write::write_all(&mut file, format!("{first}\n{value}\n").as_bytes())?;
+        Ok(path)
+    }
+
     /// Hands out a ticket.
     ///
     /// # Errors
@@ -237,18 +297,33 @@ async fn serve(stream: UnixStream, tickets: Tickets) {
     };
     let Some(entry) = lock(&tickets).get(&hello.token).cloned() else { return };
     let start = entry.starts.fetch_add(1, Ordering::Relaxed);
-    if writer.write_all(&encode(&ToShim::Start(entry.spec.order.clone()))).await.is_err() {
+    let composed = Composed { argv: &hello.argv, names: &hello.names, cut: hello.cut };
+    let order = match &entry.spec.composer {
+        Some(composer) => (composer.0)(composed),
+        None => Ok(entry.spec.order.clone()),
+    };
+    let ran = order.as_ref().ok().and_then(|order| order.argv.clone());
+    let answer = match order {
+        Ok(order) => ToShim::Start(order),
+        Err(error) => {
+            let _ = writer.write_all(&encode(&ToShim::Refuse { error: error.clone() })).await;
+            let _ = entry.events.send(ShimEvent::CannotStart { start, error }).await;
+            return;
+        }
+    };
+    if writer.write_all(&encode(&answer)).await.is_err() {
         let _ = entry.events.send(ShimEvent::Lost { start }).await;
         return;
     }
     let cookie_key = entry.spec.cookie_key.clone();
-    let conversation = Conversation { start, hello, cookie_key, writer: Some(writer), open: None };
+    let conversation = Conversation { start, hello, ran, cookie_key, writer: Some(writer), open: None };
     conversation.listen(reader, &entry.events).await;
 }
 
 struct Conversation {
     start: u32,
     hello: Hello,
+    ran: Option<Vec<String>>,
     cookie_key: Option<String>,
     writer: Option<OwnedWriteHalf>,
     /// Dropped with the conversation, which lets the answering task go.
@@ -279,7 +354,8 @@ impl Conversation {
     fn started(&mut self, pid: i32) -> Started {
         let hello = std::mem::take(&mut self.hello);
         let cookie_present = self.cookie_key.as_ref().map(|key| hello.names.contains(key));
-        Started { pid, argv: hello.argv, env: hello.env, cookie_present, folder: hello.folder }
+        let ran = self.ran.take().unwrap_or_else(|| hello.argv.clone());
+        Started { pid, argv: hello.argv, ran, env: hello.env, cookie_present, folder: hello.folder }
     }
 
     /// Sends what the engine decides; in a task of its own, so that the plugin's end is heard meanwhile.
@@ -323,7 +399,7 @@ async fn read_message(reader: &mut BufReader<OwnedReadHalf>) -> Option<FromShim>
 /// signal of the host is added here.
 #[must_use]
 pub fn process_report(side: Side, started: &Started, exited: Option<&PluginExit>, asked_to_end: bool) -> ProcessReport {
-    let argv = started.argv.iter().take(REPORT_ARGUMENTS);
+    let argv = started.ran.iter().take(REPORT_ARGUMENTS);
     ProcessReport {
         side,
         argv: argv.map(|a| a.chars().take(REPORT_ARGUMENT_BYTES).collect()).collect(),

@@ -60,6 +60,8 @@ pub(super) struct Hello {
     pub(super) names: Vec<String>,
     /// The working directory.
     pub(super) folder: String,
+    /// Not all of program and arguments is in it as it was given.
+    pub(super) cut: bool,
 }
 
 /// How a plugin ended.
@@ -87,6 +89,11 @@ pub(super) struct Exited {
 pub(super) enum ToShim {
     /// Start the plugin like this.
     Start(StartOrder),
+    /// Start nothing.
+    Refuse {
+        /// Why, a sentence.
+        error: String,
+    },
     /// Print this in place of the line.
     Print {
         /// In base64.

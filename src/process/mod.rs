@@ -37,11 +37,18 @@ pub use spawner::{Program, SpawnError, Spawner};
 
 /// The hidden command under which this program is a shim.
 pub(crate) const SHIM_COMMAND: &str = "__shim";
+/// The hidden command under which this program runs a stand-in: a file that a client takes for its
+/// server's program.
+pub(crate) const STAND_IN_COMMAND: &str = "__server";
 
 /// Runs this process as a shim, if that is what its arguments say. Must be asked first thing in
 /// `main`: a shim is on the critical path of every plugin start.
 #[must_use]
 pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter().skip(1);
-    (arguments.next()? == SHIM_COMMAND).then(|| shim::run(arguments.collect()))
+    let command = arguments.next()?;
+    if command == SHIM_COMMAND {
+        return Some(shim::run(arguments.collect()));
+    }
+    (command == STAND_IN_COMMAND).then(|| shim::stand_in(arguments.collect()))
 }

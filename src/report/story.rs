@@ -61,6 +61,13 @@ impl Scene {
         if given.iter().any(|word| word == "--probe-unsupported") {
             words.push("--probe-unsupported".into());
         }
+        for (word, next) in given.iter().zip(given.iter().skip(1).map(Some).chain([None])) {
+            match (word.strip_prefix("--set="), next) {
+                (Some(set), _) => words.extend(["--set".into(), shell(set)]),
+                (None, Some(set)) if word == "--set" => words.extend(["--set".into(), shell(set)]),
+                _ => {}
+            }
+        }
         words.push("--case".into());
         words.push(shell(&record.key));
         plain(&words.join(" ")).into_owned()

@@ -16,6 +16,8 @@ const RED_NAMED: usize = 1000;
 const REASONS: usize = 200;
 /// So many slow cases are named, the slowest.
 const SLOW_NAMED: usize = 10;
+/// Differences of a rule that are counted one by one.
+const INSTEAD: usize = 32;
 /// So many notes are kept.
 const NOTES: usize = 200;
 /// Where reasons beyond [`REASONS`] are counted.
@@ -38,6 +40,10 @@ pub struct Summary {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// Limitations that were met, by rule.
     pub limitations: BTreeMap<String, Met>,
+    /// What was asked and what was in force instead in known cases, by rule: at most
+    /// 32 differences of each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub instead: BTreeMap<String, BTreeMap<String, u64>>,
     /// Unsupported cases that no rule names, by reason.
     pub unsupported: BTreeMap<String, u64>,
     /// Cases that were left out, by reason.
@@ -221,6 +227,18 @@ impl Summary {
             Verdict::Known => {
                 if let Some(rule) = rule_of(&record.expected) {
                     self.met(rule).known += 1;
+                }
+                if let Expected::NotEffective { rule, fact } = &record.expected {
+                    let facts = judged.deciding.iter().flat_map(|seen| &seen.facts);
+                    for fact in facts.filter(|seen| seen.fact == *fact && seen.differs()) {
+                        if let (Some(asked), Effective::Value(got)) = (&fact.requested, &fact.effective) {
+                            let instead = self.instead.entry(rule.clone()).or_default();
+                            let text = format!("{} {asked}, got {got}", fact.fact);
+                            if instead.len() < INSTEAD || instead.contains_key(&text) {
+                                tally(instead, &text);
+                            }
+                        }
+                    }
                 }
             }
             Verdict::Passed => {

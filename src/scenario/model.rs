@@ -16,7 +16,7 @@ use crate::filter::Expr;
 use crate::outcome::{Match, Phase};
 
 pub use super::exec::model::{
-    Arg, EndWay, ExecClient, ExecCommand, ExecRun, ExecServer, Form, Meaning, Pattern, Ready,
+    Arg, ArgRule, EndWay, ExecClient, ExecCommand, ExecRun, ExecServer, Form, Meaning, Pattern, Ready, Rewrite,
 };
 
 /// A scenario with everything that it includes.
@@ -106,6 +106,8 @@ pub struct Peer {
     pub versions: IndexMap<String, VersionProbe>,
     /// The folder that its relative paths and commands start from (that of `peer.yaml`).
     pub folder: PathBuf,
+    /// The scenario's `vars`, for the templates of its build.
+    pub vars: serde_json::Map<String, Value>,
 }
 
 /// A peer's client role.
@@ -133,6 +135,8 @@ pub enum ClientWay {
 pub struct ServerRole {
     /// For `launch: plugin`: the plugin program (`Builtin` is `soupscen serve kv`).
     pub plugin: Option<PluginWay>,
+    /// What is changed of its start where a client composed it.
+    pub rewrite: Rewrite,
     /// For `launch: direct`.
     pub direct: Option<DirectWay>,
     /// What it can be asked to do.

@@ -10,14 +10,14 @@ use super::decode::{Fields, Sink};
 use super::expr::Pending;
 use super::files::normal;
 use super::model::{
-    Build, Capability, ClientRole, ClientWay, Command, DirectWay, Peer, PluginWay, ServerRole, Service, Tool,
+    Build, Capability, ClientRole, ClientWay, Command, DirectWay, Peer, PluginWay, Rewrite, ServerRole, Service, Tool,
     VersionProbe,
 };
 use super::reader::{World, legal_name};
 use super::schema;
 use super::scope::Scope;
 use super::template;
-use super::yaml::{Entry, Kind, Node, short};
+use super::yaml::{Entry, Kind, Node, Scalar, short};
 use super::{builtin, exec};
 use crate::{axis, filter};
 
@@ -31,6 +31,8 @@ pub(super) struct Context<'a> {
     /// The named ops of all services with their arguments.
     pub(super) ops: BTreeMap<String, Vec<String>>,
     pub(super) build: Scope,
+    /// The values behind them.
+    pub(super) vars: Map<String, Value>,
     /// Roles that are there but cannot be read: nobody is to say that they are missing.
     pub(super) broken: Vec<(String, &'static str)>,
 }
@@ -50,6 +52,7 @@ impl<'a> Context<'a> {
                     "case" => scope = scope.root("case", template::CASE_FIELDS.iter().copied()),
                     "script" => scope = scope.root("script", ["name"]),
                     "server" => scope = scope.root("server", template::SERVER_FIELDS.iter().copied()),
+                    "cookie" => scope = scope.root("cookie", template::COOKIE_FIELDS.iter().copied()),
                     // Which axes there are is not known before the matrix is read.
                     "axes" => scope.open("axes"),
                     name => scope = scope.root(name, []),
@@ -70,6 +73,7 @@ impl<'a> Context<'a> {
             client: scope(template::CLIENT_NAMES).root("tls", tls),
             ops,
             build: scope(template::BUILD_NAMES),
+            vars: vars.clone(),
             broken: Vec::new(),
         }
     }
@@ -210,6 +214,7 @@ fn inline(
     let mut server = builtin.map(|span| ServerRole {
         plugin: Some(PluginWay::Builtin { args: Vec::new() }),
         direct: Some(DirectWay::Builtin),
+        rewrite: Rewrite::default(),
         provides: builtin::server(span),
     });
     if let Some(entry) = fields.entry("client") {
@@ -240,6 +245,7 @@ fn inline(
         versions: fields.get(sink, "versions").map(|node| versions(sink, context, node)).unwrap_or_default(),
         // A file named without a folder is in the working directory; programs cannot be started in ``.
         folder: if folder.as_os_str().is_empty() { Path::new(".").into() } else { folder.to_path_buf() },
+        vars: context.vars.clone(),
     }
 }
 
@@ -275,9 +281,10 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     let own = fields.get(sink, "builtin").map(|node| sink.fields::<schema::Empty>(node)).is_some();
     let mut plugin = own.then(|| PluginWay::Builtin { args: Vec::new() });
     let mut direct = own.then_some(DirectWay::Builtin);
+    let mut rewrite = Rewrite::default();
     let mut all_own = true;
     if let Some(node) = fields.get(sink, "plugin") {
-        plugin = plugin_way(sink, context, node);
+        (plugin, rewrite) = plugin_way(sink, context, node);
         all_own &= matches!(plugin, Some(PluginWay::Builtin { .. }));
     }
     if let Some(node) = fields.get(sink, "driver") {
@@ -314,13 +321,35 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     }
     let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
     let provides = provides(sink, context, &fields, own_provides);
-    Some(ServerRole { plugin, direct, provides })
+    Some(ServerRole { plugin, direct, rewrite, provides })
 }
 
-fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<PluginWay> {
-    let fields = sink.fields::<schema::Plugin>(node)?;
+fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> (Option<PluginWay>, Rewrite) {
+    let Some(fields) = sink.fields::<schema::Plugin>(node) else { return (None, Rewrite::default()) };
+    let rewrite = exec::rewrite::read(sink, &context.command, &fields);
+    let way = plugin_program(sink, context, &fields);
+    let keeps = match &way {
+        Some(PluginWay::Run(command)) => &command.run,
+        Some(PluginWay::Builtin { args }) => args,
+        None => return (None, rewrite),
+    };
+    if !rewrite.args.is_empty() && !keeps.iter().any(|text| exec::rewrite::is_client_args(text)) {
+        let help = "add `\"{{ client.args }}\"` to the command, or leave `args` out: the plugin's own command is run";
+        let message = "`rewrite: { args: … }` changes arguments that are not used";
+        sink.error("useless-key", fields.span, message, "the client's arguments are not in this command", help);
+    }
+    (way, rewrite)
+}
+
+fn plugin_program(sink: &mut Sink, context: &Context<'_>, fields: &Fields<'_>) -> Option<PluginWay> {
+    let scope = context.command.clone().root("client", ["args"]);
     let Some(own) = fields.get(sink, "builtin") else {
-        return command(sink, &context.command, &fields).map(PluginWay::Run);
+        let env = exec::environment(sink, &context.command, fields);
+        let run = fields.require(sink, "run", "the program and its arguments, as a list")?;
+        scope.list(sink, run);
+        let command = Command { run: sink.command(run, "`run`")?, env, span: fields.span };
+        exec::rewrite::check_client_args(sink, run, &command.run);
+        return Some(PluginWay::Run(command));
     };
     for key in ["run", "env"] {
         if let Some(entry) = fields.entry(key) {
@@ -335,9 +364,11 @@ fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Plu
     }
     let own = sink.fields::<schema::BuiltinPlugin>(own)?;
     let args = own.get(sink, "args").and_then(|node| {
-        context.command.list(sink, node);
+        scope.list(sink, node);
         let items = sink.list(node, "`args`")?;
-        Some(items.iter().filter_map(|item| sink.any_text(item, "an argument")).collect())
+        let args: Vec<_> = items.iter().filter_map(|item| sink.any_text(item, "an argument")).collect();
+        exec::rewrite::check_client_args(sink, node, &args);
+        Some(args)
     });
     Some(PluginWay::Builtin { args: args.unwrap_or_default() })
 }
@@ -425,7 +456,13 @@ fn capability(sink: &mut Sink, services: &[String], name: crate::diag::Spanned<S
 
 fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     let fields = sink.fields::<schema::Build>(node)?;
-    let run = fields.require(sink, "run", "the command that builds, as a list, or a list of commands");
+    // What is there already and only has to be found is not built.
+    let found = fields.entry("run").is_none() && fields.entry("tools").is_some();
+    let run = if found {
+        None
+    } else {
+        Some(fields.require(sink, "run", "the command that builds, as a list, or a list of commands"))
+    };
     let inputs = fields.get(sink, "inputs").and_then(|node| sink.texts(node, "`inputs`", true)).unwrap_or_default();
     for input in &inputs {
         if Path::new(&input.value).is_absolute() {
@@ -442,9 +479,15 @@ fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     let mut tools = IndexMap::new();
     if let Some(node) = fields.get(sink, "tools") {
         for entry in sink.entries(node, "`tools`").unwrap_or_default() {
+            let name = Scalar { text: entry.key.clone(), plain: false, offset: None };
+            context.build.scalar(sink, &name, entry.span);
             tools.extend(tool(sink, &entry.value).map(|tool| (entry.key.clone(), tool)));
         }
     }
+    let inputs = inputs.into_iter().map(|i| i.value).collect();
+    let Some(run) = run else {
+        return Some(Build { run: Vec::new(), inputs, tools, span: fields.span });
+    };
     let run = run?;
     context.build.list(sink, run);
     let several = matches!(&run.kind, Kind::List(items) if items.iter().any(|item| matches!(item.kind, Kind::List(_))));
@@ -454,7 +497,7 @@ fn build(sink: &mut Sink, context: &Context<'_>, node: &Node) -> Option<Build> {
     } else {
         vec![sink.command(run, "`run`")?]
     };
-    Some(Build { run: commands, inputs: inputs.into_iter().map(|i| i.value).collect(), tools, span: fields.span })
+    Some(Build { run: commands, inputs, tools, span: fields.span })
 }
 
 fn tool(sink: &mut Sink, node: &Node) -> Option<Tool> {

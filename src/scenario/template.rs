@@ -31,11 +31,15 @@ pub const COMMAND_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls
 /// The fields of `tls`: the mode's name, PEM files, `require` or nothing, and what the axes ask for.
 pub const TLS_FIELDS: &[&str] = &["mode", "cert", "key", "ca", "client_auth", "version", "group"];
 /// What names the commands of `exec` clients may use, beside what an op hands over: as the commands
-/// of other peers (`tls` is the client's part, with `server_name`), the case and its script, and the
-/// server that is to be dialled.
-pub const CLIENT_NAMES: &[&str] = &["output", "folder", "storage", "axes", "tls", "vars", "case", "script", "server"];
-/// The fields of `server` for them: `HOST:PORT` or `unix:PATH`, and its parts.
-pub const SERVER_FIELDS: &[&str] = &["address", "host", "port", "path"];
+/// of other peers (`tls` is the client's part, with `server_name`), the case and its script, the
+/// server that is to be dialled or started, and the cookie of plugins.
+pub const CLIENT_NAMES: &[&str] =
+    &["output", "folder", "storage", "axes", "tls", "vars", "case", "script", "server", "cookie"];
+/// The fields of `server` for them: `HOST:PORT` or `unix:PATH` and its parts, or the program that is
+/// to be started; what does not apply is empty.
+pub const SERVER_FIELDS: &[&str] = &["address", "host", "port", "path", "program"];
+/// The fields of `cookie`: name and value of the variable by which a plugin knows its host.
+pub const COOKIE_FIELDS: &[&str] = &["key", "value"];
 /// What names builds and version probes may use.
 pub const BUILD_NAMES: &[&str] = &["output", "folder", "vars"];
 /// The fields of `case`.
@@ -164,7 +168,7 @@ fn is_function(name: &str) -> bool {
 }
 
 /// The expression of a text that is one `{{ … }}` and nothing else.
-fn lone_expression(text: &str) -> Option<&str> {
+pub(crate) fn lone_expression(text: &str) -> Option<&str> {
     let inner = text.strip_prefix("{{")?.strip_suffix("}}")?;
     // `{{ a }}{{ b }}` also begins and ends like one.
     let lone = !inner.contains("}}") && !inner.contains("{{") && !inner.starts_with('-') && !inner.ends_with('-');

@@ -150,6 +150,7 @@ impl Draft {
         let client = ClientRole { way: ClientWay::Builtin, provides: self.capabilities(client) };
         let server = ServerRole {
             plugin: Some(PluginWay::Run(command)),
+            rewrite: soupscen::scenario::model::Rewrite::default(),
             direct: Some(DirectWay::Builtin),
             provides: self.capabilities(server),
         };
@@ -163,6 +164,7 @@ impl Draft {
             build: None,
             versions: IndexMap::from([("self".into(), VersionProbe::Fixed("1.0.0".into()))]),
             folder: PathBuf::new(),
+            vars: serde_json::Map::new(),
         };
         self.scenario.peers.insert(name.into(), peer);
         self

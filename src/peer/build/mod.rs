@@ -189,7 +189,7 @@ impl Task<'_> {
         std::path::absolute(&self.peer.folder).unwrap_or_else(|_| self.peer.folder.clone())
     }
 
-    /// Fills in `{{ output }}` and `{{ folder }}`, and makes the program's path absolute: a relative
+    /// Fills in `{{ output }}`, `{{ folder }}` and `{{ vars.NAME }}`, and makes the program's path absolute: a relative
     /// one with a `/` starts from the peer's folder.
     fn argv(&self, command: &[String]) -> Result<Vec<String>, BuildError> {
         let folder = self.folder();
@@ -199,15 +199,9 @@ impl Task<'_> {
         if let Some(output) = self.output {
             name("output", output);
         }
+        names.insert("vars".to_owned(), self.peer.vars.clone().into());
         let renderer = Renderer::new(&names);
-        let fill_in = |text: &String| {
-            renderer.text(text).map_err(|error| BuildError::Template {
-                peer: self.peer.name.clone(),
-                text: text.clone(),
-                error: error.to_string(),
-            })
-        };
-        let mut argv = command.iter().map(fill_in).collect::<Result<Vec<_>, _>>()?;
+        let mut argv = command.iter().map(|text| self.filled(&renderer, text)).collect::<Result<Vec<_>, _>>()?;
         if let Some(program) = argv.first_mut()
             && program.contains('/')
             && Path::new(program).is_relative()
@@ -215,6 +209,20 @@ impl Task<'_> {
             *program = folder.join(&*program).to_string_lossy().into_owned();
         }
         Ok(argv)
+    }
+
+    /// A name with `{{ vars.NAME }}` filled in.
+    fn named(&self, text: &str) -> Result<String, BuildError> {
+        let names = Map::from_iter([("vars".to_owned(), self.peer.vars.clone().into())]);
+        self.filled(&Renderer::new(&names), text)
+    }
+
+    fn filled(&self, renderer: &Renderer, text: &str) -> Result<String, BuildError> {
+        renderer.text(text).map_err(|error| BuildError::Template {
+            peer: self.peer.name.clone(),
+            text: text.to_owned(),
+            error: error.to_string(),
+        })
     }
 }
 
@@ -234,6 +242,10 @@ fn key(peer: &model::Peer, build: &model::Build, tools: &[ToolVersion], files: &
         for word in command {
             part(word.as_bytes());
         }
+    }
+    if build.run.iter().flatten().any(|word| word.contains("vars")) {
+        part(b"vars");
+        part(serde_json::to_string(&peer.vars).unwrap_or_default().as_bytes());
     }
     for tool in tools {
         part(b"tool");

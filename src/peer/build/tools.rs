@@ -33,16 +33,17 @@ pub(super) async fn find_all(task: Task<'_>, build: &model::Build) -> Result<Vec
         })
     };
     let mut asked = Vec::new();
-    for (name, tool) in &build.tools {
-        let use_of_it = build.run.iter().find(|run| run.first() == Some(name));
-        let argv: Vec<String> = std::iter::once(name).chain(&tool.version).cloned().collect();
-        let found = find(name, use_of_it.unwrap_or(&argv).join(" "), &tool.install)?;
+    for (written, tool) in &build.tools {
+        let name = task.named(written)?;
+        let use_of_it = build.run.iter().find(|run| run.first() == Some(written));
+        let argv: Vec<String> = std::iter::once(&name).chain(&tool.version).cloned().collect();
+        let found = find(&name, use_of_it.unwrap_or(&argv).join(" "), &tool.install)?;
         let program =
             Program { folder: Some(folder.clone()), inherit: Inherit::All, merge_output: true, ..Program::new(argv) };
         asked.push(async move {
             // A tool that does not tell its version is found all the same; its path must do then.
             let version = versions::output_of(task.spawner, &program).await.unwrap_or_default();
-            ToolVersion { name: name.clone(), path: found, version }
+            ToolVersion { name, path: found, version }
         });
     }
     let mut tools = futures::future::join_all(asked).await;

@@ -223,6 +223,14 @@ pub async fn check(
     for rule in all().filter(|rule| wanted(rule.id)) {
         let started = Instant::now();
         let verdict = match rule.needs {
+            // All that a client dials for; one that only launches plugins would be waited for.
+            Some((Side::Client, _))
+                if bench.provides(Side::Client, "")
+                    && !rule.id.starts_with("launch")
+                    && !bench.provides(Side::Client, "launch.direct") =>
+            {
+                Verdict::Skipped("its client does not provide launch.direct".to_owned())
+            }
             Some((side, "")) if !bench.provides(side, "") => {
                 Verdict::Skipped(format!("it does not play the {}", role(side)))
             }

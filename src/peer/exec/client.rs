@@ -36,32 +36,60 @@ const UNKNOWN: &str = "soupscen-no-such-name";
 pub struct ExecClient {
     exec: Arc<model::ExecClient>,
     setting: Arc<Setting>,
+    overseer: Option<Arc<dyn Overseer>>,
+}
+
+/// Watches over the servers that a program starts by itself, one op at a time.
+pub trait Overseer: Send + Sync + std::fmt::Debug {
+    /// An op begins.
+    fn begin(&self);
+    /// Its program has ended: waits for a moment for the ends of its servers.
+    fn over(&self) -> BoxFuture<'_, Begun>;
+}
+
+/// What a program did for an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// It started a server.
+    pub started: bool,
+    /// It dialled one that it had started.
+    pub dialled: bool,
 }
 
 impl ExecClient {
-    /// `exec` with its conditions already decided for the case.
+    /// `exec` with its conditions already decided for the case. With an overseer it is launched: the
+    /// program starts its servers.
     #[must_use]
-    pub fn new(exec: Arc<model::ExecClient>, setting: Setting) -> Self {
-        Self { exec, setting: Arc::new(setting) }
+    pub fn new(exec: Arc<model::ExecClient>, setting: Setting, overseer: Option<Arc<dyn Overseer>>) -> Self {
+        Self { exec, setting: Arc::new(setting), overseer }
+    }
+
+    fn connection(&self, server: Value) -> Box<dyn Connection> {
+        let mut context = self.setting.context.clone();
+        context.insert("server".into(), server);
+        Box::new(ExecConnection {
+            exec: Arc::clone(&self.exec),
+            setting: Arc::clone(&self.setting),
+            context,
+            overseer: self.overseer.clone(),
+            turn: tokio::sync::Mutex::default(),
+            runs: AtomicU64::new(0),
+            account: Mutex::default(),
+        })
     }
 }
 
 impl Client for ExecClient {
     fn connect(&self, request: ConnectRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
-        let mut context = self.setting.context.clone();
-        context.insert("server".into(), address(&request.target));
-        let connection = ExecConnection {
-            exec: Arc::clone(&self.exec),
-            setting: Arc::clone(&self.setting),
-            context,
-            runs: AtomicU64::new(0),
-            account: Mutex::default(),
-        };
-        Box::pin(async move { Ok(Box::new(connection) as Box<dyn Connection>) })
+        let connection = self.connection(address(Some(&request.target), ""));
+        Box::pin(async move { Ok(connection) })
     }
 
-    fn launch(&self, _: LaunchRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
-        Box::pin(async { Err(cannot("a program that is run once per op launches no plugins")) })
+    /// Nothing is started yet: each op starts a server of its own, by the program that stands first
+    /// in `argv`.
+    fn launch(&self, request: LaunchRequest) -> BoxFuture<'_, Result<Box<dyn Connection>, PeerError>> {
+        let connection = self.connection(address(None, request.argv.first().map_or("", String::as_str)));
+        Box::pin(async move { Ok(connection) })
     }
 }
 
@@ -75,7 +103,7 @@ pub async fn refuses(exec: &model::ExecClient, setting: &Setting) -> Result<(), 
     context.insert("unknown".into(), UNKNOWN.into());
     // Nobody is dialled: a name comes first.
     let nowhere = crate::peer::Target::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-    context.insert("server".into(), address(&nowhere));
+    context.insert("server".into(), address(Some(&nowhere), ""));
     let what = format!("the proof of refusal of peer `{}`", setting.peer);
     let rendered = setting.render(&run.command, &context)?;
     let finished = run::run(&setting.spawner, rendered, PROOF).await?;
@@ -94,11 +122,14 @@ pub async fn refuses(exec: &model::ExecClient, setting: &Setting) -> Result<(), 
     }
 }
 
-/// A server's address that the program is told on each run.
+/// A server's address, or its program, that the program is told on each run.
 struct ExecConnection {
     exec: Arc<model::ExecClient>,
     setting: Arc<Setting>,
     context: Context,
+    overseer: Option<Arc<dyn Overseer>>,
+    /// Servers that are started by the client are told apart by who started them: one at a time.
+    turn: tokio::sync::Mutex<()>,
     runs: AtomicU64,
     account: Mutex<Account>,
 }
@@ -120,10 +151,29 @@ impl ExecConnection {
         let rendered = self.setting.render(&run.command, &context)?;
         let folder = rendered.program.folder.clone().unwrap_or_default();
         self.note(|account| account.commands.push(rendered.shown.clone()));
-        let finished = run::run(&self.setting.spawner, rendered, act.deadline).await?;
-        self.keep(&finished);
         let what = format!("`{}` of peer `{}`", act.op, self.setting.peer);
-        Run { what: &what, patterns: &run.patterns, finished: &finished, folder: &folder }.judge()
+        let Some(overseer) = &self.overseer else {
+            let finished = run::run(&self.setting.spawner, rendered, act.deadline).await?;
+            self.keep(&finished);
+            return Run { what: &what, patterns: &run.patterns, finished: &finished, folder: &folder }.judge();
+        };
+        let _turn = self.turn.lock().await;
+        overseer.begin();
+        let finished = run::run(&self.setting.spawner, rendered, act.deadline).await;
+        let begun = overseer.over().await;
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) if error.timed_out && !begun.started => return Err(unstarted(&what, &error.reported.error)),
+            Err(error) => return Err(error),
+        };
+        self.keep(&finished);
+        let judge = Run { what: &what, patterns: &run.patterns, finished: &finished, folder: &folder };
+        match judge.judge() {
+            Err(error) if error.refused => Err(error),
+            _ if !begun.started => Err(unstarted(&what, &judge.words())),
+            Ok(acted) if acted.reported.is_none() && !begun.dialled => Err(undialled(&what)),
+            judged => judged,
+        }
     }
 
     /// Everything that the templates of a run see.
@@ -232,6 +282,23 @@ impl Connection for ExecConnection {
 /// A metadata value as people write it; bytes are base64, as on the wire.
 fn metadata(key: &str, value: &Bytes) -> String {
     if key.ends_with("-bin") { STANDARD.encode(value) } else { String::from_utf8_lossy(value).into_owned() }
+}
+
+/// The program is to start a server, and has started none.
+fn unstarted(what: &str, words: &str) -> PeerError {
+    let text = format!(
+        "{what} never started the server by the path that it was given; {words}; it has to be told \
+         `{{{{ server.program }}}}`, by an argument or a variable"
+    );
+    let cause = Cause { code: "handshake.never-started".into(), certainty: Certainty::Observed, text: text.clone() };
+    told(Some(Phase::Handshake), text, Some(cause))
+}
+
+/// The program has started a server, and tells of an answer without having asked it.
+fn undialled(what: &str) -> PeerError {
+    let text = format!("{what} tells of an answer, and never dialled the server that it had started");
+    let cause = Cause { code: "connect.never".into(), certainty: Certainty::Observed, text: text.clone() };
+    told(Some(Phase::Connect), text, Some(cause))
 }
 
 /// Nothing is declared for this.

@@ -107,13 +107,15 @@ pub(super) fn bytes_of(value: &Value) -> Bytes {
     }
 }
 
-/// What templates see of a server that is to be dialled.
-pub(super) fn address(target: &Target) -> Value {
+/// What templates see of a server that is to be dialled, or started by this program.
+pub(super) fn address(target: Option<&Target>, program: &str) -> Value {
     let (host, port, path) = match target {
-        Target::Tcp(address) => (address.ip().to_string(), address.port().to_string(), String::new()),
-        Target::Unix(path) => (String::new(), String::new(), path.to_string_lossy().into_owned()),
+        Some(Target::Tcp(address)) => (address.ip().to_string(), address.port().to_string(), String::new()),
+        Some(Target::Unix(path)) => (String::new(), String::new(), path.to_string_lossy().into_owned()),
+        None => Default::default(),
     };
-    serde_json::json!({ "address": target.to_string(), "host": host, "port": port, "path": path })
+    let address = target.map(ToString::to_string).unwrap_or_default();
+    serde_json::json!({ "address": address, "host": host, "port": port, "path": path, "program": program })
 }
 
 /// Reads where a server says that it listens. What listens everywhere is dialled on the loopback.

@@ -13,7 +13,7 @@ mod verdict;
 
 use serde_json::{Map, Value};
 
-pub use client::{ExecClient, refuses};
+pub use client::{Begun, ExecClient, Overseer, refuses};
 pub use command::Setting;
 pub(crate) use command::quote;
 pub use server::ExecServer;

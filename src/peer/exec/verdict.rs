@@ -99,7 +99,7 @@ impl Run<'_> {
     }
 
     /// End and output.
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         format!("it {}; {}", ended(self.finished.exit), outputs(&self.finished.stdout, &self.finished.stderr))
     }
 

@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 
 use super::link::{Heard, Link};
 use super::pump::Pump;
-use super::{CANNOT_START, hear};
+use super::{CANNOT_START, Task, hear};
 use crate::outcome::Exit;
 use crate::process::capture::Tail;
 use crate::process::environment::find_program;
@@ -39,24 +39,37 @@ const HELLO_ENTRIES: usize = 1024;
 const HELLO_BYTES: usize = 128 * 1024;
 
 /// Runs the plugin to its end; gives the exit status of this process.
-pub(super) fn run(argv: Vec<OsString>, life: OwnedFd, mask: SigSet) -> i32 {
+pub(super) fn run(task: Task, life: OwnedFd, mask: SigSet) -> i32 {
     let _ = nix::unistd::setsid();
     let _ = prctl::set_name(c"soupscen-shim");
     let _ = prctl::set_child_subreaper(true);
+    let Task { argv, ticket } = task;
     let mut link = None;
     let mut order = StartOrder::default();
-    if let Some((mut connected, token)) = Link::from_environment() {
+    let mut refused = ticket.is_some().then(|| "the run that this server path belongs to is over".to_owned());
+    let connected = match &ticket {
+        Some(ticket) => Link::by_ticket(ticket),
+        None => Link::from_environment(),
+    };
+    if let Some((mut connected, token)) = connected {
         let hello = FromShim::Hello(hello(token, &argv));
-        if connected.send(&hello)
-            && let Some(ToShim::Start(given)) = connected.answer(&life)
-        {
-            order = given;
-            link = Some(connected);
+        match connected.send(&hello).then(|| connected.answer(&life)).flatten() {
+            Some(ToShim::Start(given)) => {
+                refused = refused.filter(|_| given.argv.is_none());
+                order = given;
+                link = Some(connected);
+            }
+            Some(ToShim::Refuse { error }) => refused = Some(error),
+            _ => {}
         }
     }
     let argv = order.argv.map_or(argv, |given| given.into_iter().map(OsString::from).collect());
     let env = environment(&order.add_env, &order.drop_env);
-    match start(&argv, &env, mask) {
+    let started = match refused {
+        Some(error) => Err(error),
+        None => start(&argv, &env, mask).map_err(|error| error.to_string()),
+    };
+    match started {
         Ok(plugin) => {
             if let Some(link) = &mut link {
                 link.send(&FromShim::Started { pid: plugin.pid });
@@ -64,7 +77,6 @@ pub(super) fn run(argv: Vec<OsString>, life: OwnedFd, mask: SigSet) -> i32 {
             Shim::new(plugin, link, life).pass()
         }
         Err(error) => {
-            let error = error.to_string();
             let _ = writeln!(std::io::stderr(), "soupscen shim: {error}");
             if let Some(link) = &mut link {
                 link.send(&FromShim::CannotStart { error });
@@ -84,7 +96,8 @@ fn hello(token: String, argv: &[OsString]) -> Hello {
         fits
     };
     let lossy = |text: &OsStr| text.to_string_lossy().into_owned();
-    let argv = argv.iter().take(HELLO_ENTRIES).map(|a| lossy(a)).filter(|a| fits(a)).collect();
+    let told: Vec<String> = argv.iter().take(HELLO_ENTRIES).map(|a| lossy(a)).filter(|a| fits(a)).collect();
+    let cut = told.len() != argv.len() || argv.iter().any(|a| a.to_str().is_none());
     let names: Vec<String> = std::env::vars_os()
         .map(|(key, _)| lossy(&key))
         .filter(|key| key != VARIABLE)
@@ -96,7 +109,7 @@ fn hello(token: String, argv: &[OsString]) -> Hello {
         .filter(|(key, value)| key.starts_with("PLUGIN_") && fits(value))
         .collect();
     let folder = std::env::current_dir().map(|f| lossy(f.as_os_str())).unwrap_or_default();
-    Hello { token, argv, env, names, folder }
+    Hello { token, argv: told, env, names, folder, cut }
 }
 
 fn environment(add: &[(String, String)], drop: &[String]) -> Vec<(OsString, OsString)> {
@@ -273,7 +286,7 @@ impl Shim {
         let Some(link) = &mut self.link else { return };
         match link.hear() {
             Heard::Message(ToShim::Print { raw }) => self.stdout.print(from_base64(&raw)),
-            Heard::Message(ToShim::Start(_)) | Heard::Nothing => {}
+            Heard::Message(ToShim::Start(_) | ToShim::Refuse { .. }) | Heard::Nothing => {}
             Heard::Lost => {
                 self.link = None;
                 self.stdout.print(None);

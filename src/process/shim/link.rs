@@ -31,8 +31,12 @@ pub(super) struct Link {
 impl Link {
     /// Connects to the hub that the environment names; gives the ticket's token as well.
     pub(super) fn from_environment() -> Option<(Self, String)> {
-        let value = std::env::var(VARIABLE).ok()?;
-        let (token, path) = value.split_once('@')?;
+        Self::by_ticket(&std::env::var(VARIABLE).ok()?)
+    }
+
+    /// The same with a ticket, `TOKEN@SOCKET`.
+    pub(super) fn by_ticket(ticket: &str) -> Option<(Self, String)> {
+        let (token, path) = ticket.split_once('@')?;
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).ok()?;
         // Bounds connecting too, when the hub's queue is full.
         socket.set_write_timeout(Some(SEND_WITHIN)).ok()?;

@@ -47,9 +47,41 @@ const PASSED_ON: [Signal; 9] = [
     Signal::SIGCONT,
 ];
 
+/// Longest stand-in that is read: its first line, and a ticket.
+const STAND_IN_BYTES: u64 = 1024;
+
+/// What a shim is asked to run.
+struct Task {
+    /// Program and arguments, as the host gave them.
+    argv: Vec<OsString>,
+    /// The ticket of the stand-in that was started; there is no program to run then without the hub.
+    ticket: Option<String>,
+}
+
 /// Runs `argv` as a plugin. Must be called before any thread exists.
 pub(super) fn run(argv: Vec<OsString>) -> ExitCode {
-    match split(argv) {
+    begin(Task { argv, ticket: None })
+}
+
+/// Runs what the hub says in place of a stand-in: a file whose first line has brought it here and
+/// whose second is a ticket. It says so itself, since hosts may clean the environment. Must be
+/// called before any thread exists.
+pub(super) fn stand_in(argv: Vec<OsString>) -> ExitCode {
+    let mut text = String::new();
+    let read = argv.first().and_then(|path| std::fs::File::open(path).ok());
+    let read =
+        read.map(|file| std::io::Read::read_to_string(&mut std::io::Read::take(file, STAND_IN_BYTES), &mut text));
+    match text.lines().nth(1) {
+        Some(ticket) if matches!(read, Some(Ok(_))) => begin(Task { ticket: Some(ticket.to_owned()), argv }),
+        _ => {
+            let _ = writeln!(std::io::stderr(), "soupscen shim: this is no server path of a run");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+fn begin(task: Task) -> ExitCode {
+    match split(task) {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "soupscen shim: cannot make its process: {error}");
@@ -58,7 +90,7 @@ pub(super) fn run(argv: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn split(argv: Vec<OsString>) -> nix::Result<ExitCode> {
+fn split(task: Task) -> nix::Result<ExitCode> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     watched.extend(PASSED_ON);
@@ -71,7 +103,7 @@ fn split(argv: Vec<OsString>) -> nix::Result<ExitCode> {
             // The keeper is nobody's child: a host that ends a process with its descendants would
             // otherwise end the one that has to tell how the plugin ended.
             match sys::fork_single_threaded() {
-                Ok(ForkResult::Child) => sys::exit_now(keep::run(argv, keeper, before)),
+                Ok(ForkResult::Child) => sys::exit_now(keep::run(task, keeper, before)),
                 Ok(ForkResult::Parent { .. }) => sys::exit_now(0),
                 Err(_) => sys::exit_now(1),
             }

@@ -62,6 +62,12 @@ impl Page {
             }
             let reason = rule.map(|rule| one_line(&rule.reason, 400)).unwrap_or_default();
             self.line(Tone::Warn, "LIMITATION", &format!("{id} ({what}): {reason}"));
+            let instead = summary.instead.get(id).into_iter().flatten();
+            let instead: Vec<String> =
+                instead.map(|(text, n)| format!("{} ({})", one_line(text, 200), count(*n, "case"))).collect();
+            if !instead.is_empty() {
+                self.more(&format!("asked for {}", instead.join("; ")));
+            }
             let Some(rule) = rule else { continue };
             let issue = rule.issue.as_deref().map(|issue| format!("issue {}", one_line(issue, 200)));
             let review = rule.review_by.as_deref().map(|date| format!("review by {}", one_line(date, 20)));

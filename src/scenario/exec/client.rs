@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 
 use super::model::{ExecClient, ExecRun, Form, Meaning, Pattern};
-use super::{command, patterns};
+use super::{command, patterns, rewrite};
 use crate::scenario::decode::{Fields, Sink};
 use crate::scenario::expr::Pending;
 use crate::scenario::schema;
@@ -47,7 +47,8 @@ pub(in crate::scenario) fn client(
         let help = "give it `ops: { NAME: { run: […] } }`, `call: { run: […] }` or `test: { run: […] }`";
         sink.error("no-way", fields.span, "the program is never run", "for what?", help);
     }
-    let client = ExecClient { ops: named, call, test, refuses, span: fields.span };
+    let rewrite = rewrite::read(sink, scope, &fields);
+    let client = ExecClient { ops: named, call, test, refuses, rewrite, span: fields.span };
     proof(sink, &client);
     Some(client)
 }

@@ -6,6 +6,7 @@ mod command;
 pub(crate) mod groups;
 pub mod model;
 mod patterns;
+pub(crate) mod rewrite;
 mod server;
 
 pub(super) use client::client;

@@ -21,8 +21,35 @@ pub struct ExecClient {
     pub test: Option<ExecRun>,
     /// What must be refused: the proof that a refusal can be recognised.
     pub refuses: Option<ExecRun>,
+    /// What is changed of the start of a server that it composes.
+    pub rewrite: Rewrite,
     /// Where it is declared.
     pub span: Span,
+}
+
+/// What is changed of a server's start that a client composed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Applied one after another to the arguments behind the program.
+    pub args: Vec<ArgRule>,
+    /// Variables that are set over those of the client; templates.
+    pub env: IndexMap<String, String>,
+    /// Globs of names of variables that are taken away.
+    pub drop_env: Vec<String>,
+}
+
+/// A change of arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArgRule {
+    /// Wherever these follow one another, others stand in their place, or none.
+    Replace {
+        /// Globs, one per argument.
+        these: Vec<String>,
+        /// Templates.
+        by: Vec<String>,
+    },
+    /// These stand behind; templates.
+    Add(Vec<String>),
 }
 
 /// A server program that the engine starts and a client dials.

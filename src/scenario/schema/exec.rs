@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Text, When, scalar, shape};
+use super::{OneOrMore, Text, When, scalar, shape};
 
 shape! {
     /// A client program that is run once per op, or once per test.
@@ -21,6 +21,34 @@ shape! {
         patterns: Option<Vec<ExecPattern>>,
         /// A run with the made-up name `{{ unknown }}` that must be refused.
         refuses: Option<ExecRun>,
+        /// What is changed of the start of a server that it composes.
+        rewrite: Option<Rewrite>,
+    }
+}
+
+shape! {
+    /// Changes of a server's start that a client composed.
+    Rewrite is "`rewrite`" {
+        /// Changes of the arguments, one after another.
+        args: Option<Vec<RewriteArg>>,
+        /// Variables that are set over those of the client; templates.
+        env: Option<BTreeMap<String, Text>>,
+        /// Names of variables that are taken away; globs.
+        drop_env: Option<OneOrMore>,
+    }
+}
+
+shape! {
+    /// A change of arguments: one of `drop`, `replace`, `add`.
+    RewriteArg is "a rule" {
+        /// Arguments that follow one another, as globs: gone.
+        drop: Option<OneOrMore>,
+        /// Arguments that follow one another, as globs: `by` stands in their place.
+        replace: Option<OneOrMore>,
+        /// What stands in their place; templates.
+        by: Option<OneOrMore>,
+        /// What stands behind all others; templates.
+        add: Option<OneOrMore>,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::{ExecClient, ExecServer, Shape, Text, Version, When, shape};
+use super::{ExecClient, ExecServer, Rewrite, Shape, Text, Version, When, shape};
 
 shape! {
     /// Peers that scenarios take by `from`.
@@ -107,6 +107,8 @@ shape! {
         env: Option<BTreeMap<String, Text>>,
         /// soupscen's own plugin, with extra arguments.
         builtin: Option<BuiltinPlugin>,
+        /// What is changed of the start that a client composed.
+        rewrite: Option<Rewrite>,
     }
 }
 
@@ -142,8 +144,8 @@ shape! {
 shape! {
     /// How a peer is built.
     Build is "a build" {
-        /// A command, or a list of commands, run in the peer's folder; templates with `{{ output }}`, the folder to build into.
-        run: Commands,
+        /// A command, or a list of commands, run in the peer's folder; templates with `{{ output }}`, the folder to build into. Not needed for what is there already and only has to be found: `tools` alone.
+        run: Option<Commands>,
         /// Globs of files that it depends on; lock files belong here.
         inputs: Option<Vec<Text>>,
         /// Tools that it needs, by program.
