@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{PlanArgs, SelectArgs};
 use super::attach::{self, Attach};
@@ -14,15 +15,21 @@ use crate::filter;
 use crate::plan::{Plan, Selection};
 use crate::scenario;
 use crate::scenario::disk::DiskFiles;
+use crate::scenario::model::Timeouts;
 
-/// Reads and plans every file; `None` when one of them cannot be used, all problems being printed.
+/// The budgets of a case of which a person plays a part.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads and plans every file, with endless budgets where a person takes part (`patient`); `None` when one of them cannot be used, all problems being printed.
 pub(super) fn load(
     files: &[PathBuf],
     strict_rules: bool,
     attached: &[Attach],
+    patient: bool,
     printer: &Printer,
 ) -> Option<Vec<Arc<Plan>>> {
-    let plans: Vec<_> = files.iter().filter_map(|file| load_one(file, strict_rules, attached, printer)).collect();
+    let one = |file: &PathBuf| load_one(file, strict_rules, attached, patient, printer);
+    let plans: Vec<_> = files.iter().filter_map(one).collect();
     if plans.len() != files.len() {
         return None;
     }
@@ -35,7 +42,13 @@ pub(super) fn load(
     }
 }
 
-fn load_one(file: &Path, strict_rules: bool, attached: &[Attach], printer: &Printer) -> Option<Arc<Plan>> {
+fn load_one(
+    file: &Path,
+    strict_rules: bool,
+    attached: &[Attach],
+    patient: bool,
+    printer: &Printer,
+) -> Option<Arc<Plan>> {
     let (mut scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
         Ok(loaded) => loaded,
         Err((sources, diagnostics)) => {
@@ -46,6 +59,11 @@ fn load_one(file: &Path, strict_rules: bool, attached: &[Attach], printer: &Prin
     let sources = Arc::clone(&scenario.sources);
     printer.diagnostics(&sources, &diagnostics);
     attach::apply(attached, &mut scenario);
+    if patient {
+        let Timeouts { case, start, op, .. } = &mut scenario.timeouts;
+        [case, start, op].into_iter().for_each(|budget| *budget = PATIENCE);
+        scenario.retry.attempts = 1;
+    }
     let planned = Plan::new(Arc::new(scenario), strict_rules);
     let (plan, diagnostics) = match planned {
         Ok((plan, diagnostics)) => (Some(plan), diagnostics),
@@ -110,7 +128,7 @@ pub(super) fn described(args: &SelectArgs) -> Vec<String> {
 
 /// `soupscen plan`.
 pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
-    let Some(plans) = load(&args.files, args.strict_rules, &[], printer) else {
+    let Some(plans) = load(&args.files, args.strict_rules, &[], false, printer) else {
         return ExitCode::from(exit::INVALID);
     };
     let mut found = false;

@@ -232,9 +232,13 @@ pub(super) async fn serve(
     alone: bool,
 ) -> Result<DirectServer, StartFailure> {
     let mut process = None;
-    let in_process = !alone && run.peers.is_builtin(request.server, Side::Server);
+    let by_hand = run.settings.debug.as_ref().is_some_and(|debug| debug.side == Side::Server);
+    let in_process = !alone && !by_hand && run.peers.is_builtin(request.server, Side::Server);
     let command = run.peers.command(request.server, Side::Server);
     let start = async {
+        if let Some(debug) = run.settings.debug.as_ref().filter(|debug| debug.side == Side::Server) {
+            return Ok((None, debug.server(run, request).await?));
+        }
         if let Some(target) = run.peers.attached(request.server) {
             return Ok((None, target?));
         }
@@ -322,6 +326,10 @@ pub(super) async fn connect(
             }
         }
     }
+    if let Some(debug) = run.settings.debug.as_ref().filter(|debug| debug.side == Side::Client) {
+        let error = debug.client(run, &request, &target).await;
+        return Err(fail(Evidence::default(), None, Some(error), Vec::new()));
+    }
     let client = match outside::client(run, &request, None) {
         Some(client) => client.map_err(|e| run.start_failure(&e))?,
         None => match run.peers.client(request.client) {
@@ -375,7 +383,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     let client = if composes {
         let stand_in = outside::stand_in(run, &request, &ticket).map_err(|e| run.start_failure(&e))?;
         let client = outside::client(run, &request, Some(Arc::new(Watcher(Arc::clone(&senses)))));
-        client.transpose().map_err(|e| run.start_failure(&e))?.map(|client| (client, stand_in))
+        Some((client.transpose().map_err(|e| run.start_failure(&e))?, stand_in))
     } else {
         None
     };
@@ -385,20 +393,24 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         senses: Arc::clone(&senses),
         folder: request.folder.clone(),
         versions: versions.clone(),
-        host: request.host,
+        host: request.host.clone(),
         cookie: plugin.cookie.clone(),
         budget: request.start,
         composes,
     };
     let watcher = AbortOnDropHandle::new(tokio::spawn(watch.follow(events)));
+    if let (Some(debug), Some((_, stand_in))) = (&run.settings.debug, &client) {
+        let error = debug.launch(run, &request, &plugin, &stand_in.to_string_lossy()).await;
+        return Err(StartFailure::of(error, commands));
+    }
     let mut argv = argv_prefix;
     argv.extend(plugin.argv);
     let client = match client {
-        Some((client, stand_in)) => {
+        Some((Some(client), stand_in)) => {
             argv = vec![stand_in.to_string_lossy().into_owned()];
             Ok(client)
         }
-        None => run.peers.client(request.client),
+        _ => run.peers.client(request.client),
     };
     let mut env = plugin.env;
     env.extend(shim_env);

@@ -12,6 +12,7 @@ mod answer;
 mod case;
 mod compose;
 mod context;
+mod debug;
 mod dispatcher;
 mod ground;
 mod lane;
@@ -37,6 +38,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use self::context::RunContext;
+pub use self::debug::Debug;
 use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
 pub use self::peers::{COOKIE, driver_program};

@@ -557,13 +557,35 @@ fn own_folder(peer: &Peer) -> PathBuf {
     std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone())
 }
 
+/// This program as a server that is dialled.
+pub(super) fn own_server_argv(
+    context: &Map<String, Value>,
+    service: &str,
+    target: &Target,
+) -> Result<Vec<String>, PeerError> {
+    let name = if service == STOCK_SERVICE { "stock" } else { "kv" };
+    let mut argv = own_argv(context, name)?;
+    // The address says it.
+    if let Some(at) = argv.iter().position(|word| word == "--transport") {
+        argv.drain(at..at + 2);
+    }
+    argv.push(format!("--address={target}"));
+    Ok(argv)
+}
+
 /// This program as a plugin server.
 fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -> Result<Vec<String>, PeerError> {
+    let mut argv = own_argv(&request.context, service)?;
+    argv.extend(args);
+    Ok(argv)
+}
+
+fn own_argv(context: &Map<String, Value>, service: &str) -> Result<Vec<String>, PeerError> {
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
     let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), service.into()];
     let value = |path: &str| {
         let path: Vec<_> = path.split('.').collect();
-        let found = request.context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
+        let found = context.get(path[0]).and_then(|v| v.get(path[1])).and_then(Value::as_str);
         found.filter(|v| !v.is_empty())
     };
     for (flag, path) in [
@@ -580,7 +602,6 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
             argv.extend([flag.to_owned(), value.to_owned()]);
         }
     }
-    argv.extend(args);
     Ok(argv)
 }
 

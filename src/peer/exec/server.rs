@@ -71,6 +71,27 @@ impl ExecServer {
         Err(harness("spawn.port-taken", text))
     }
 
+    /// What a person types to start it, for a shell, and where it then listens: at `target`, unless
+    /// it is declared to listen elsewhere.
+    ///
+    /// # Errors
+    /// A template that cannot be filled in.
+    pub fn by_hand(&self, target: &Target, folder: &Path) -> Result<(Target, String), PeerError> {
+        let mut context = self.setting.context.clone();
+        let port = if let Target::Tcp(address) = target { address.port() } else { 0 };
+        context.insert("port".into(), port.to_string().into());
+        context.insert("socket".into(), folder.join("s.sock").to_string_lossy().into_owned().into());
+        let rendered = self.setting.render(&self.server.command, &context)?;
+        let declared = match &self.server.address {
+            Some(address) => {
+                let text = self.setting.text(&Renderer::new(&context), address)?;
+                Some(parse_address(&text, folder).map_err(|e| harness("ready.address", e))?)
+            }
+            None => None,
+        };
+        Ok((declared.unwrap_or_else(|| target.clone()), rendered.by_hand()))
+    }
+
     /// One start; `None` when somebody else took the port meanwhile.
     async fn attempt(&self, request: &ServeRequest, port: u16, deadline: Instant) -> Result<Option<Up>, PeerError> {
         let mut context = self.setting.context.clone();
