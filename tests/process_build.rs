@@ -49,6 +49,7 @@ impl Setting {
             build: Some(build),
             versions: IndexMap::new(),
             folder: self.path("peer"),
+            variant: std::collections::BTreeMap::new(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::axis::values::Launch;
 use crate::peer::exec::{ExecClient, ExecServer, Overseer, Setting, refuses};
 use crate::peer::{Act, Client, PeerError, Server, Target, TlsSpec};
 use crate::process::hub::{Composer, StartOrder, Ticket};
-use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun};
+use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun, Peer};
 
 /// What programs share over a run.
 #[derive(Default)]
@@ -100,6 +100,7 @@ impl Peers {
         context.insert("output".into(), output.as_deref().map_or_else(|| "".into(), path));
         context.insert("folder".into(), path(&folder));
         context.insert("vars".into(), self.vars().into());
+        context.extend(self.peer(name).into_iter().flat_map(Peer::variant_names));
         context
     }
 

@@ -346,7 +346,9 @@ impl Peers {
             }
             PluginWay::Builtin { args } => {
                 let (args, slots) = without_client_args(args);
-                let renderer = Renderer::new(&request.context);
+                let mut context = request.context.clone();
+                context.extend(peer.variant_names());
+                let renderer = Renderer::new(&context);
                 let args = args
                     .iter()
                     .map(|arg| renderer.text(arg).map_err(|e| cannot(&e.to_string())))
@@ -529,6 +531,7 @@ fn render(
     output: Option<PathBuf>,
 ) -> Result<CommandLine, String> {
     let mut context = context.clone();
+    context.extend(peer.variant_names());
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
     let folder = own_folder(peer);
     context.insert("folder".into(), folder.to_string_lossy().into_owned().into());

@@ -104,6 +104,15 @@ pub struct Peer {
     pub versions: IndexMap<String, VersionProbe>,
     /// The folder that its relative paths and commands start from (that of `peer.yaml`).
     pub folder: PathBuf,
+    /// Which variant of its definition it is: names for its templates. Empty for most.
+    pub variant: BTreeMap<String, String>,
+}
+
+impl Peer {
+    /// The names of its variant, for templates.
+    pub fn variant_names(&self) -> impl Iterator<Item = (String, Value)> + '_ {
+        self.variant.iter().map(|(name, value)| (name.clone(), Value::String(value.clone())))
+    }
 }
 
 /// A peer's client role.

@@ -163,6 +163,7 @@ impl Draft {
             build: None,
             versions: IndexMap::from([("self".into(), VersionProbe::Fixed("1.0.0".into()))]),
             folder: PathBuf::new(),
+            variant: BTreeMap::new(),
         };
         self.scenario.peers.insert(name.into(), peer);
         self
