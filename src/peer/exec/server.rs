@@ -30,6 +30,9 @@ const LAST_WORDS: (usize, usize) = (5, 1000);
 /// How long the output of a server that has ended may take to come in.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// How long a program may stay that has its server listen in a child that is no longer its own.
+const FORKED: Duration = Duration::from_millis(500);
+
 /// The server role of a program, for one case.
 pub struct ExecServer {
     server: Arc<model::ExecServer>,
@@ -102,7 +105,7 @@ impl ExecServer {
         rendered.program.stdin = self.server.end == EndWay::Stdin;
         let folder = rendered.program.folder.clone().unwrap_or_default();
         let mut started = self.spawn(rendered).await?;
-        let target = {
+        let mut target = {
             let ready = self.ready(&started, &context, request.transport, port, &socket, &folder);
             tokio::select! {
                 biased;
@@ -115,10 +118,20 @@ impl ExecServer {
         };
         // Somebody else on its port is no proof that it is up, and a reason why it is not.
         let uses_port = matches!(&target, Ok(Target::Tcp(address)) if address.port() == port);
+        let pid = started.spawned.pid;
+        if uses_port && ports::is_others(port, pid) {
+            // A child that serves outlives its parent for no longer than this: then it is ended too.
+            if let Ok(exit) = tokio::time::timeout(FORKED, started.spawned.wait()).await {
+                target = Err(Early::Exit(exit));
+            }
+        }
+        if matches!(target, Err(Early::Exit(_))) {
+            started.spawned.kill().await;
+        }
         let robbed = match &target {
-            Ok(_) => uses_port && ports::is_others(port, started.spawned.pid),
+            Ok(_) => uses_port && ports::is_others(port, started.keeper.unwrap_or(pid)),
             Err(Early::Exit(_)) => ports::is_taken(port),
-            Err(_) => ports::is_others(port, started.spawned.pid),
+            Err(_) => ports::is_others(port, pid),
         };
         if robbed {
             started.spawned.kill().await;
@@ -158,7 +171,8 @@ impl ExecServer {
         let (stderr, err_sign) = ready::watch_for(stderr, err_sign);
         let sign = if matches!(self.server.ready, Ready::Output { stderr: true, .. }) { err_sign } else { out_sign };
         let argv = rendered.program.argv;
-        Ok(Started { spawned, stdout, stderr, sign, argv, shown: rendered.shown, since: Instant::now() })
+        let keeper = ports::keeper(spawned.pid);
+        Ok(Started { spawned, keeper, stdout, stderr, sign, argv, shown: rendered.shown, since: Instant::now() })
     }
 
     /// Where it can be dialled, once it can be.
@@ -263,6 +277,8 @@ enum Early {
 /// A program that runs.
 struct Started {
     spawned: Spawned,
+    /// What its orphans come to.
+    keeper: Option<i32>,
     stdout: Capture,
     stderr: Capture,
     sign: Sign,
