@@ -58,7 +58,9 @@ impl Debugged {
         let mut commands = Vec::new();
         loop {
             let mut line = String::new();
-            assert!(rest.read_line(&mut line).unwrap() > 0, "it ended after {commands:?}");
+            if rest.read_line(&mut line).unwrap() == 0 {
+                panic!("it ended with {} after {commands:?}", child.wait().unwrap());
+            }
             if line.contains("Ctrl-C ends") {
                 return Self { child, commands, rest };
             }

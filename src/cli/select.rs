@@ -61,7 +61,9 @@ fn load_one(
     attach::apply(attached, &mut scenario);
     if patient {
         let Timeouts { case, start, op, .. } = &mut scenario.timeouts;
-        [case, start, op].into_iter().for_each(|budget| *budget = PATIENCE);
+        for budget in [case, start, op] {
+            *budget = PATIENCE;
+        }
         scenario.retry.attempts = 1;
     }
     let planned = Plan::new(Arc::new(scenario), strict_rules);

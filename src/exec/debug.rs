@@ -193,12 +193,11 @@ fn call(request: &LaneRequest<'_>, line: &Line, reach: &Reach) -> String {
         "get" => text("key").map(|key| vec!["kv.get".to_owned(), key]),
         _ => None,
     };
-    match own.filter(|_| line.act.method.starts_with("proto.KV/")) {
-        Some(words) => argv.extend(words),
-        None => {
-            let hex = hex::encode(line.encoded.as_deref().unwrap_or_default());
-            argv.extend([line.act.method.clone(), "--hex".to_owned(), hex]);
-        }
+    if let Some(words) = own.filter(|_| line.act.method.starts_with("proto.KV/")) {
+        argv.extend(words);
+    } else {
+        let hex = hex::encode(line.encoded.as_deref().unwrap_or_default());
+        argv.extend([line.act.method.clone(), "--hex".to_owned(), hex]);
     }
     if let Reach::Start(program) = reach {
         argv.extend(["--plugin".to_owned(), program.clone()]);

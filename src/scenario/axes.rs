@@ -160,7 +160,9 @@ fn values(sink: &mut Sink, subject: &Subject<'_>, axis: &str, def: Option<&AxisD
                         for name in several(subject, axis, &scalar.text) {
                             let text = Spanned { value: name, span: item.span };
                             let value = resolve(sink, subject, axis, &text);
-                            value.into_iter().for_each(|value| keep(sink, value));
+                            if let Some(value) = value {
+                                keep(sink, value);
+                            }
                         }
                         None
                     }

@@ -351,7 +351,7 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     }
     let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
     let provides = provides(sink, context, &fields, own_provides);
-    Some(ServerRole { plugin, direct, rewrite, provides })
+    Some(ServerRole { plugin, rewrite, direct, provides })
 }
 
 fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> (Option<PluginWay>, Rewrite) {
