@@ -267,7 +267,24 @@ impl Peers {
     }
 
     /// Has the drivers of a case up: they serve many, so that no case pays for their start.
-    pub(super) async fn warm(&self, client: &str, server: &str, launch: Launch) -> Result<(), PeerError> {
+    /// The side that people start (`by_hand`) needs none.
+    pub(super) async fn warm(
+        &self,
+        client: &str,
+        server: &str,
+        launch: Launch,
+        by_hand: Option<Side>,
+    ) -> Result<(), PeerError> {
+        if by_hand != Some(Side::Client) {
+            self.warm_client(client).await?;
+        }
+        if by_hand != Some(Side::Server) && launch == Launch::Direct {
+            self.warm_server(server).await?;
+        }
+        Ok(())
+    }
+
+    async fn warm_client(&self, client: &str) -> Result<(), PeerError> {
         let peer = self.peer(client)?;
         if let Some(ClientWay::Driver(command)) = peer.client.as_ref().map(|role| &role.way) {
             self.driver(peer, Side::Client, command).warm().await?;
@@ -275,10 +292,12 @@ impl Peers {
         if let Some(exec) = self.exec_client(client) {
             self.prove(exec, client).await?;
         }
+        Ok(())
+    }
+
+    async fn warm_server(&self, server: &str) -> Result<(), PeerError> {
         let peer = self.peer(server)?;
-        if let (Launch::Direct, Some(DirectWay::Driver(command))) =
-            (launch, peer.server.as_ref().and_then(|role| role.direct.as_ref()))
-        {
+        if let Some(DirectWay::Driver(command)) = peer.server.as_ref().and_then(|role| role.direct.as_ref()) {
             self.driver(peer, Side::Server, command).warm().await?;
         }
         Ok(())
