@@ -12,19 +12,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
-use crate::handshake;
+use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
-use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
-use crate::outcome::{Exit, Phase};
+use crate::outcome::evidence::{Evidence, RanOut, Side};
 use crate::peer::driver::Driver;
 use crate::peer::{ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest, Served, Target};
-use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
+use crate::process::hub::{StartOrder, Ticket, TicketSpec};
 use crate::wire::{Endpoint, Relay};
 
 use super::case::Job;
 use super::context::RunContext;
 use super::outside;
 use super::senses::Senses;
+use super::shims::Watch;
 use super::starts::Watcher;
 use super::tls::SideSpecs;
 
@@ -40,8 +40,6 @@ const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 const LATE_WATCH: Duration = Duration::from_millis(800);
 /// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
 const HOST_SLACK: Duration = Duration::from_secs(2);
-/// What a shell's status would be where a program cannot be started.
-const CANNOT_START: i32 = 127;
 /// App protocol versions that hosts of this engine speak, unless the case changes them.
 const PROTOCOL_VERSIONS: [u32; 1] = [1];
 
@@ -539,7 +537,7 @@ async fn settle(
     }
 }
 
-async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
+pub(super) async fn relay(target: &Target, folder: &std::path::Path) -> std::io::Result<(Arc<Relay>, Target)> {
     let endpoint = match target {
         Target::Tcp(address) => Endpoint::Tcp(*address),
         Target::Unix(path) => Endpoint::Unix(path.clone()),
@@ -571,132 +569,5 @@ fn order(host: &HostChanges) -> StartOrder {
         add_env: host.env.iter().filter_map(set).collect(),
         drop_env: host.env.iter().filter_map(gone).collect(),
         argv: None,
-    }
-}
-
-/// Follows a plugin's life through the shim: its environment, its line (which is pointed at a
-/// relay), its end.
-struct Watch {
-    senses: Arc<Senses>,
-    folder: PathBuf,
-    versions: Vec<u32>,
-    host: HostChanges,
-    cookie: (String, String),
-    /// For the line to come.
-    budget: Duration,
-    /// The client starts a server for each op: each start is looked at by itself.
-    composes: bool,
-}
-
-impl Watch {
-    async fn follow(self, mut events: ShimEvents) {
-        let senses = &self.senses;
-        let mut launched = Started::default();
-        // Answers that are never given: a line that came too late is kept from its host.
-        let mut withheld = Vec::new();
-        while let Some(event) = events.recv().await {
-            match event {
-                ShimEvent::Started { start, started } => {
-                    self.begin(start, &started);
-                    let sent = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
-                    let arrived = self.arrives("PLUGIN_CLIENT_CERT", sent.map(|(_, pem)| pem.as_str()));
-                    senses.amend_handshake(|h| {
-                        h.auto_mtls = sent.is_some();
-                        h.client_cert = arrived.and_then(crate::pki::pem_facts);
-                        h.cookie = self.cookie_seen(started.cookie_present);
-                    });
-                    senses.process(process_report(Side::Server, &started, None, false));
-                    senses.plugin_started();
-                    launched = started;
-                }
-                ShimEvent::CannotStart { start, error } => {
-                    self.begin(start, &launched);
-                    let mut report = process_report(Side::Server, &launched, None, false);
-                    report.stderr_tail = vec![error];
-                    if self.composes {
-                        senses.amend_handshake(|_| ());
-                        report.exit = Some(Exit::Code(CANNOT_START));
-                        senses.starts.ended(start, Some(report.clone()));
-                    }
-                    senses.process(report);
-                }
-                ShimEvent::Line { start, raw, reply, after_us } => {
-                    let answer = self.line(&raw, after_us).await;
-                    senses.keep(start);
-                    match answer {
-                        Some(answer) => {
-                            let _ = reply.send(answer);
-                        }
-                        None => withheld.push(reply),
-                    }
-                }
-                ShimEvent::Exited { start, exited } => {
-                    // A client that is done has its server go by a call, which nobody sees here.
-                    let done = self.composes && exited.exit == Exit::Code(0) && senses.has_line();
-                    let report = process_report(Side::Server, &launched, Some(&exited), senses.is_ending() || done);
-                    senses.starts.ended(start, Some(report.clone()));
-                    if !self.composes || senses.starts.is_newest(start) {
-                        senses.process(report);
-                    }
-                }
-                ShimEvent::Lost { start } => senses.starts.ended(start, None),
-            }
-        }
-    }
-
-    fn begin(&self, start: u32, started: &Started) {
-        if self.composes {
-            self.senses.turn_over();
-            self.senses.starts.add(start, started, process_report(Side::Server, started, None, false));
-        }
-    }
-
-    /// Reads a line and gives what the host is to read: the same with the relay's address, however
-    /// wrong it is otherwise. `None`: nothing, for it came too late.
-    async fn line(&self, raw: &[u8], after_us: u64) -> Option<Vec<u8>> {
-        let auto_mtls = self.senses.auto_mtls();
-        let mut reading = handshake::read_line(raw, &self.versions, auto_mtls);
-        let late = self.senses.is_older_than(self.budget);
-        if late {
-            let (came, budget) = (after_us / 1000, self.budget.as_millis());
-            let text = format!(
-                "the handshake line came {came} ms after the plugin's start, and it has {budget} ms; \
-                 if it needs more, raise `timeouts: {{ start: … }}`"
-            );
-            reading.problem = Some(HandshakeProblem { code: "late".into(), text, certain: true });
-        }
-        let mut answer = raw.to_vec();
-        if !late
-            && let Some(target) = &reading.target
-            && let Ok((relay, address)) = relay(target, &self.folder).await
-            && let Some(line) = handshake::with_address(raw, &address)
-        {
-            answer = line;
-            self.senses.look_through(relay);
-        }
-        self.senses.amend_handshake(|h| {
-            let seen = h.cookie;
-            *h = reading.report(auto_mtls, h.client_cert.take(), after_us);
-            h.cookie = seen;
-        });
-        (!late).then_some(answer)
-    }
-
-    /// The value that a variable has when it reaches the plugin.
-    fn arrives<'a>(&'a self, key: &str, sent: Option<&'a str>) -> Option<&'a str> {
-        match self.host.env.get(key) {
-            Some(changed) => changed.as_deref(),
-            None => sent,
-        }
-    }
-
-    fn cookie_seen(&self, sent: Option<bool>) -> Option<CookieSeen> {
-        let (key, value) = &self.cookie;
-        let set = match self.host.env.get(key) {
-            Some(Some(changed)) if changed != value => return Some(CookieSeen::Other),
-            Some(changed) => changed.is_some(),
-            None => sent?,
-        };
-        Some(if set { CookieSeen::Set } else { CookieSeen::Missing })
     }
 }
