@@ -180,6 +180,34 @@ fn a_server_that_is_never_ready_and_one_that_ends() {
 }
 
 #[test]
+fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing_behind() {
+    let place = Place::new();
+    // As daemons do: a session of its own, and the parent leaves once the port is open.
+    let script = r#"
+import os, socket, sys, time
+program, port = sys.argv[1:]
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv(program, [program, "serve", "kv", "--address=127.0.0.1:" + port])
+    os._exit(0)
+while True:
+    try:
+        socket.create_connection(("127.0.0.1", int(port))).close()
+        os._exit(0)
+    except OSError:
+        time.sleep(0.005)
+"#;
+    let file = place.write("daemon.py", script);
+    for ready in ["connect", "health", "{ stdout: never }"] {
+        let server =
+            format!("run: [python3, {}, SOUPSCEN, \"{{{{ port }}}}\"]\n        ready: {ready}", file.display());
+        let found = judged(&place, "", &server);
+        assert_cause(&found, "failed", "ready.exit", "one that forks and leaves cannot be watched");
+    }
+}
+
+#[test]
 fn a_server_that_ignores_sigterm_is_killed_after_its_grace() {
     let place = Place::new();
     let server =

@@ -50,6 +50,7 @@ impl Setting {
             versions: IndexMap::new(),
             folder: self.path("peer"),
             vars: serde_json::Map::new(),
+            variant: std::collections::BTreeMap::new(),
         }
     }
 

@@ -147,6 +147,13 @@ pub(super) struct RunArgs {
     /// Another value for one of the scenario's `vars`; may be given more than once.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) set: Vec<super::set::Set>,
+    /// Start everything of this case but one side, say how to start that by hand, and wait: its id,
+    /// key or slug.
+    #[arg(long, value_name = "ID|KEY", conflicts_with_all = ["cases", "filter", "failed_in", "shard", "resume", "jobs"])]
+    pub(super) debug: Option<String>,
+    /// The side that is started by hand.
+    #[arg(long, value_enum, default_value_t = DebugSide::Client, requires = "debug")]
+    pub(super) debug_side: DebugSide,
     /// Build peers again, even if their cache is good.
     #[arg(long)]
     pub(super) rebuild: bool,
@@ -164,6 +171,15 @@ pub(super) struct RunArgs {
     /// Log level handed to the peers as `LOG_LEVEL`.
     #[arg(long, value_name = "LEVEL", value_parser = ["trace", "debug", "info", "warn", "error", "off"])]
     pub(super) peer_log_level: Option<String>,
+}
+
+/// A side that people start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DebugSide {
+    /// The one that dials.
+    Client,
+    /// The one that listens.
+    Server,
 }
 
 /// Which reports to write.

@@ -8,7 +8,7 @@ use super::{exit, select};
 
 /// Runs the command.
 pub(super) fn main(args: &CheckArgs, printer: &Printer) -> ExitCode {
-    let Some(plans) = select::load(&args.files, args.strict_rules, &[], &[], printer) else {
+    let Some(plans) = select::load(&args.files, args.strict_rules, &select::Changes::default(), printer) else {
         return ExitCode::from(exit::INVALID);
     };
     for (file, plan) in args.files.iter().zip(&plans) {

@@ -1,5 +1,6 @@
 //! `soupscen run`: plans, journal, reporters and engine put together.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 
-use super::args::{Evidence, RunArgs};
+use super::args::{DebugSide, Evidence, RunArgs};
 use super::printer::Printer;
 use super::{certificates, exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
-use crate::exec::{Engine, Ground, Settings, Stop, Totals};
+use crate::exec::{Debug, Engine, Ground, Settings, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer, evidence};
+use crate::outcome::evidence::Side;
 use crate::plan::{Plan, Selection};
 use crate::process::{Interrupts, guard, limits};
 use crate::report::{self, Live, ReportOptions};
@@ -57,7 +59,12 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         }
         resumed = Some(folder);
     }
-    let Some(plans) = select::load(&args.files, args.strict_rules, &args.attach, &args.set, printer) else {
+    if let Some(case) = &args.debug {
+        args.select.cases = vec![case.clone()];
+        args.jobs = Some(1);
+    }
+    let changes = select::Changes { attached: &args.attach, sets: &args.set, patient: args.debug.is_some() };
+    let Some(plans) = select::load(&args.files, args.strict_rules, &changes, printer) else {
         return ExitCode::from(exit::INVALID);
     };
     // All of them, so that everything is said at once.
@@ -72,6 +79,10 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         };
         cases += plan.count(&selection).selected;
         selected.push((plan, selection));
+    }
+    if let Some(case) = args.debug.as_ref().filter(|_| cases > 1) {
+        let text = format!("`--debug {case}` means {cases} cases; `soupscen plan --json` tells the id of each");
+        return invalid(printer, &text);
     }
     if cases == 0 {
         if args.select.shard.is_some() || args.select.failed_in.is_some() {
@@ -138,8 +149,20 @@ fn settings(args: &RunArgs) -> Settings {
         evidence_all: args.evidence == Evidence::All,
         rebuild: args.rebuild,
         peer_log_level: args.peer_log_level.clone(),
+        debug: args.debug.is_some().then(|| Debug {
+            side: match args.debug_side {
+                DebugSide::Client => Side::Client,
+                DebugSide::Server => Side::Server,
+            },
+            tell: Arc::new(tell),
+        }),
         ..Settings::default()
     }
+}
+
+/// Says what a person is to do, on lines of its own.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "\n{text}\n");
 }
 
 struct Journal {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{PlanArgs, SelectArgs};
 use super::attach::{self, Attach};
@@ -15,23 +16,38 @@ use crate::filter;
 use crate::plan::{Plan, Selection};
 use crate::scenario;
 use crate::scenario::disk::DiskFiles;
+use crate::scenario::model::Timeouts;
 
-/// Reads and plans every file; `None` when one of them cannot be used, all problems being printed.
+/// The budgets of a case of which a person plays a part.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the command line changes of a scenario.
+#[derive(Debug, Default)]
+pub(super) struct Changes<'a> {
+    /// Servers that run already.
+    pub(super) attached: &'a [Attach],
+    /// Other values of `vars`.
+    pub(super) sets: &'a [Set],
+    /// A person plays a part: budgets are endless.
+    pub(super) patient: bool,
+}
+
+/// Reads and plans every file with these changes; `None` when one of them cannot be used, all
+/// problems being printed.
 pub(super) fn load(
     files: &[PathBuf],
     strict_rules: bool,
-    attached: &[Attach],
-    sets: &[Set],
+    changes: &Changes<'_>,
     printer: &Printer,
 ) -> Option<Vec<Arc<Plan>>> {
-    let one = |file: &PathBuf| load_one(file, strict_rules, attached, sets, printer);
+    let one = |file: &PathBuf| load_one(file, strict_rules, changes, printer);
     let plans: Vec<_> = files.iter().filter_map(one).collect();
     if plans.len() != files.len() {
         return None;
     }
     let scenarios = || plans.iter().map(|plan| plan.scenario().as_ref());
-    let wrong = attach::unknown(attached, scenarios());
-    match wrong.or_else(|| set::unknown(sets, scenarios().map(|scenario| &scenario.vars))) {
+    let wrong = attach::unknown(changes.attached, scenarios());
+    match wrong.or_else(|| set::unknown(changes.sets, scenarios().map(|scenario| &scenario.vars))) {
         Some(problem) => {
             printer.error(&problem);
             None
@@ -40,13 +56,7 @@ pub(super) fn load(
     }
 }
 
-fn load_one(
-    file: &Path,
-    strict_rules: bool,
-    attached: &[Attach],
-    sets: &[Set],
-    printer: &Printer,
-) -> Option<Arc<Plan>> {
+fn load_one(file: &Path, strict_rules: bool, changes: &Changes<'_>, printer: &Printer) -> Option<Arc<Plan>> {
     let (mut scenario, diagnostics) = match scenario::load(file, &DiskFiles) {
         Ok(loaded) => loaded,
         Err((sources, diagnostics)) => {
@@ -56,10 +66,17 @@ fn load_one(
     };
     let sources = Arc::clone(&scenario.sources);
     printer.diagnostics(&sources, &diagnostics);
-    attach::apply(attached, &mut scenario);
-    if let Err(problem) = set::apply(sets, &mut scenario) {
+    attach::apply(changes.attached, &mut scenario);
+    if let Err(problem) = set::apply(changes.sets, &mut scenario) {
         printer.error(&problem);
         return None;
+    }
+    if changes.patient {
+        let Timeouts { case, start, op, .. } = &mut scenario.timeouts;
+        for budget in [case, start, op] {
+            *budget = PATIENCE;
+        }
+        scenario.retry.attempts = 1;
     }
     let planned = Plan::new(Arc::new(scenario), strict_rules);
     let (plan, diagnostics) = match planned {
@@ -125,7 +142,8 @@ pub(super) fn described(args: &SelectArgs) -> Vec<String> {
 
 /// `soupscen plan`.
 pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
-    let Some(plans) = load(&args.files, args.strict_rules, &[], &args.set, printer) else {
+    let changes = Changes { sets: &args.set, ..Changes::default() };
+    let Some(plans) = load(&args.files, args.strict_rules, &changes, printer) else {
         return ExitCode::from(exit::INVALID);
     };
     let mut found = false;

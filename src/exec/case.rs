@@ -119,7 +119,8 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     };
     // So are drivers: one serves many cases.
     let launch = job.request.launch.unwrap_or(Launch::Direct);
-    if let Err(error) = run.peers.warm(&job.client, &job.server, launch).await {
+    let by_hand = run.settings.debug.as_ref().map(|debug| debug.side);
+    if let Err(error) = run.peers.warm(&job.client, &job.server, launch, by_hand).await {
         let end = End::NoLane(Box::new(run.no_driver(job, error)), false);
         return (conclude(run, job, &end, Transcript::default(), None, Duration::ZERO), false);
     }

@@ -19,6 +19,7 @@ struct Rules {
 }
 
 /// `rewrite` of one side, and what its templates see.
+#[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
     pub(super) peer: &'a str,
     pub(super) rewrite: &'a Rewrite,

@@ -13,19 +13,19 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::axis::options::{ChannelOptions, Limits};
 use crate::axis::values::{HostChanges, Transport};
 use crate::event::{PeerCommand, PeerOutput};
-use crate::handshake;
+use crate::outcome::Phase;
 use crate::outcome::diagnose::{self, Diagnosis};
-use crate::outcome::evidence::{CookieSeen, Evidence, HandshakeProblem, RanOut, Side};
-use crate::outcome::{Exit, Phase};
+use crate::outcome::evidence::{Evidence, RanOut, Side};
 use crate::peer::driver::Driver;
 use crate::peer::{ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest, Served, Target};
-use crate::process::hub::{ShimEvent, ShimEvents, StartOrder, Started, Ticket, TicketSpec, process_report};
+use crate::process::hub::{StartOrder, Ticket, TicketSpec};
 use crate::wire::{Endpoint, Relay};
 
 use super::case::Job;
 use super::context::RunContext;
 use super::outside;
 use super::senses::Senses;
+use super::shims::Watch;
 use super::starts::Watcher;
 use super::tls::SideSpecs;
 
@@ -41,8 +41,6 @@ const LAST_EXIT_WITHOUT_LINE: Duration = Duration::from_secs(1);
 const LATE_WATCH: Duration = Duration::from_millis(800);
 /// What a host gets on top of the engine's budget and [`LATE_WATCH`], which therefore decide.
 const HOST_SLACK: Duration = Duration::from_secs(2);
-/// What a shell's status would be where a program cannot be started.
-const CANNOT_START: i32 = 127;
 /// App protocol versions that hosts of this engine speak, unless the case changes them.
 const PROTOCOL_VERSIONS: [u32; 1] = [1];
 
@@ -244,9 +242,13 @@ pub(super) async fn serve(
     alone: bool,
 ) -> Result<DirectServer, StartFailure> {
     let mut process = None;
-    let in_process = !alone && run.peers.is_builtin(request.server, Side::Server);
+    let by_hand = run.settings.debug.as_ref().is_some_and(|debug| debug.side == Side::Server);
+    let in_process = !alone && !by_hand && run.peers.is_builtin(request.server, Side::Server);
     let command = run.peers.command(request.server, Side::Server);
     let start = async {
+        if let Some(debug) = run.settings.debug.as_ref().filter(|debug| debug.side == Side::Server) {
+            return Ok((None, debug.server(run, request).await?));
+        }
         if let Some(target) = run.peers.attached(request.server) {
             return Ok((None, target?));
         }
@@ -336,6 +338,10 @@ pub(super) async fn connect(
             }
         }
     }
+    if let Some(debug) = run.settings.debug.as_ref().filter(|debug| debug.side == Side::Client) {
+        let error = debug.client(run, &request, &target).await;
+        return Err(fail(Evidence::default(), None, Some(error), Vec::new()));
+    }
     let client = match outside::client(run, &request, None) {
         Some(client) => client.map_err(|e| run.start_failure(&e))?,
         None => match run.peers.client(request.client) {
@@ -394,7 +400,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     let client = if composes {
         let stand_in = outside::stand_in(run, &request, &ticket).map_err(|e| run.start_failure(&e))?;
         let client = outside::client(run, &request, Some(Arc::new(Watcher(Arc::clone(&senses)))));
-        client.transpose().map_err(|e| run.start_failure(&e))?.map(|client| (client, stand_in))
+        Some((client.transpose().map_err(|e| run.start_failure(&e))?, stand_in))
     } else {
         None
     };
@@ -404,20 +410,24 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
         senses: Arc::clone(&senses),
         folder: request.folder.clone(),
         versions: versions.clone(),
-        host: request.host,
+        host: request.host.clone(),
         cookie: plugin.cookie.clone(),
         budget: request.start,
         composes,
     };
     let watcher = AbortOnDropHandle::new(tokio::spawn(watch.follow(events)));
+    if let (Some(debug), Some((_, stand_in))) = (&run.settings.debug, &client) {
+        let error = debug.launch(run, &request, &plugin, &stand_in.to_string_lossy()).await;
+        return Err(StartFailure::of(error, commands));
+    }
     let mut argv = argv_prefix;
     argv.extend(plugin.argv);
     let client = match client {
-        Some((client, stand_in)) => {
+        Some((Some(client), stand_in)) => {
             argv = vec![stand_in.to_string_lossy().into_owned()];
             Ok(client)
         }
-        None => run.peers.client(request.client),
+        _ => run.peers.client(request.client),
     };
     let mut env = plugin.env;
     env.extend(shim_env);
@@ -546,7 +556,11 @@ async fn settle(
     }
 }
 
-async fn relay(target: &Target, folder: &std::path::Path, closed: bool) -> std::io::Result<(Arc<Relay>, Target)> {
+pub(super) async fn relay(
+    target: &Target,
+    folder: &std::path::Path,
+    closed: bool,
+) -> std::io::Result<(Arc<Relay>, Target)> {
     let endpoint = match target {
         Target::Tcp(address) => Endpoint::Tcp(*address),
         Target::Unix(path) => Endpoint::Unix(path.clone()),
@@ -582,132 +596,5 @@ fn order(host: &HostChanges) -> StartOrder {
         add_env: host.env.iter().filter_map(set).collect(),
         drop_env: host.env.iter().filter_map(gone).collect(),
         argv: None,
-    }
-}
-
-/// Follows a plugin's life through the shim: its environment, its line (which is pointed at a
-/// relay), its end.
-struct Watch {
-    senses: Arc<Senses>,
-    folder: PathBuf,
-    versions: Vec<u32>,
-    host: HostChanges,
-    cookie: (String, String),
-    /// For the line to come.
-    budget: Duration,
-    /// The client starts a server for each op: each start is looked at by itself.
-    composes: bool,
-}
-
-impl Watch {
-    async fn follow(self, mut events: ShimEvents) {
-        let senses = &self.senses;
-        let mut launched = Started::default();
-        // Answers that are never given: a line that came too late is kept from its host.
-        let mut withheld = Vec::new();
-        while let Some(event) = events.recv().await {
-            match event {
-                ShimEvent::Started { start, started } => {
-                    self.begin(start, &started);
-                    let sent = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
-                    let arrived = self.arrives("PLUGIN_CLIENT_CERT", sent.map(|(_, pem)| pem.as_str()));
-                    senses.amend_handshake(|h| {
-                        h.auto_mtls = sent.is_some();
-                        h.client_cert = arrived.and_then(crate::pki::pem_facts);
-                        h.cookie = self.cookie_seen(started.cookie_present);
-                    });
-                    senses.process(process_report(Side::Server, &started, None, false));
-                    senses.plugin_started();
-                    launched = started;
-                }
-                ShimEvent::CannotStart { start, error } => {
-                    self.begin(start, &launched);
-                    let mut report = process_report(Side::Server, &launched, None, false);
-                    report.stderr_tail = vec![error];
-                    if self.composes {
-                        senses.amend_handshake(|_| ());
-                        report.exit = Some(Exit::Code(CANNOT_START));
-                        senses.starts.ended(start, Some(report.clone()));
-                    }
-                    senses.process(report);
-                }
-                ShimEvent::Line { start, raw, reply, after_us } => {
-                    let answer = self.line(&raw, after_us).await;
-                    senses.keep(start);
-                    match answer {
-                        Some(answer) => {
-                            let _ = reply.send(answer);
-                        }
-                        None => withheld.push(reply),
-                    }
-                }
-                ShimEvent::Exited { start, exited } => {
-                    // A client that is done has its server go by a call, which nobody sees here.
-                    let done = self.composes && exited.exit == Exit::Code(0) && senses.has_line();
-                    let report = process_report(Side::Server, &launched, Some(&exited), senses.is_ending() || done);
-                    senses.starts.ended(start, Some(report.clone()));
-                    if !self.composes || senses.starts.is_newest(start) {
-                        senses.process(report);
-                    }
-                }
-                ShimEvent::Lost { start } => senses.starts.ended(start, None),
-            }
-        }
-    }
-
-    fn begin(&self, start: u32, started: &Started) {
-        if self.composes {
-            self.senses.turn_over();
-            self.senses.starts.add(start, started, process_report(Side::Server, started, None, false));
-        }
-    }
-
-    /// Reads a line and gives what the host is to read: the same with the relay's address, however
-    /// wrong it is otherwise. `None`: nothing, for it came too late.
-    async fn line(&self, raw: &[u8], after_us: u64) -> Option<Vec<u8>> {
-        let auto_mtls = self.senses.auto_mtls();
-        let mut reading = handshake::read_line(raw, &self.versions, auto_mtls);
-        let late = self.senses.is_older_than(self.budget);
-        if late {
-            let (came, budget) = (after_us / 1000, self.budget.as_millis());
-            let text = format!(
-                "the handshake line came {came} ms after the plugin's start, and it has {budget} ms; \
-                 if it needs more, raise `timeouts: {{ start: … }}`"
-            );
-            reading.problem = Some(HandshakeProblem { code: "late".into(), text, certain: true });
-        }
-        let mut answer = raw.to_vec();
-        if !late
-            && let Some(target) = &reading.target
-            && let Ok((relay, address)) = relay(target, &self.folder, false).await
-            && let Some(line) = handshake::with_address(raw, &address)
-        {
-            answer = line;
-            self.senses.look_through(relay);
-        }
-        self.senses.amend_handshake(|h| {
-            let seen = h.cookie;
-            *h = reading.report(auto_mtls, h.client_cert.take(), after_us);
-            h.cookie = seen;
-        });
-        (!late).then_some(answer)
-    }
-
-    /// The value that a variable has when it reaches the plugin.
-    fn arrives<'a>(&'a self, key: &str, sent: Option<&'a str>) -> Option<&'a str> {
-        match self.host.env.get(key) {
-            Some(changed) => changed.as_deref(),
-            None => sent,
-        }
-    }
-
-    fn cookie_seen(&self, sent: Option<bool>) -> Option<CookieSeen> {
-        let (key, value) = &self.cookie;
-        let set = match self.host.env.get(key) {
-            Some(Some(changed)) if changed != value => return Some(CookieSeen::Other),
-            Some(changed) => changed.is_some(),
-            None => sent?,
-        };
-        Some(if set { CookieSeen::Set } else { CookieSeen::Missing })
     }
 }

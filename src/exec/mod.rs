@@ -2,7 +2,7 @@
 //! `wire`, `process`; gives events, and knows nothing of who reads them.
 //!
 //! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet · `case` is one case from admission to record ·
-//! `lane` gets a connection between two peers · `pool` shares lanes and servers · `senses` watch a
+//! `lane` gets a connection between two peers, `shims` follows its plugin · `pool` shares lanes and servers · `senses` watch a
 //! lane · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
 //! clients that know no messages · `alone` are roles without a plan, for the shell · `peers` prepares peers · `outside` are peers that are only programs ·
 //! `tls` makes certificates · `context` is what the cases of a run have in common.
@@ -13,6 +13,7 @@ mod answer;
 mod case;
 mod compose;
 mod context;
+mod debug;
 mod dispatcher;
 mod ground;
 mod lane;
@@ -23,6 +24,7 @@ mod programs;
 mod script;
 mod senses;
 mod settings;
+mod shims;
 mod starts;
 mod tls;
 mod transcript;
@@ -39,6 +41,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use self::context::RunContext;
+pub use self::debug::Debug;
 use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
 pub use self::peers::{COOKIE, driver_program};

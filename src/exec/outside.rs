@@ -16,9 +16,9 @@ use super::lane::LaneRequest;
 use super::peers::{COOKIE, Peers, Plugin};
 use crate::axis::values::Launch;
 use crate::peer::exec::{ExecClient, ExecServer, Overseer, Setting, refuses};
-use crate::peer::{Client, PeerError, Server, TlsSpec};
+use crate::peer::{Act, Client, PeerError, Server, Target, TlsSpec};
 use crate::process::hub::{Composer, StartOrder, Ticket};
-use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun};
+use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun, Peer};
 
 /// What programs share over a run.
 #[derive(Default)]
@@ -100,6 +100,7 @@ impl Peers {
         context.insert("output".into(), output.as_deref().map_or_else(|| "".into(), path));
         context.insert("folder".into(), path(&folder));
         context.insert("vars".into(), self.vars().into());
+        context.extend(self.peer(name).into_iter().flat_map(Peer::variant_names));
         context
     }
 
@@ -123,6 +124,10 @@ impl Outside {
 
 /// The server of a case, where it is a program.
 pub(super) fn server(run: &RunContext, request: &LaneRequest<'_>) -> Option<Arc<dyn Server>> {
+    exec_server(run, request).map(|server| Arc::new(server) as Arc<dyn Server>)
+}
+
+fn exec_server(run: &RunContext, request: &LaneRequest<'_>) -> Option<ExecServer> {
     let exec = run.peers.exec_server(request.server)?;
     let job = request.job;
     let mut context = run.command_context(job, &request.tls, &request.storage);
@@ -131,7 +136,7 @@ pub(super) fn server(run: &RunContext, request: &LaneRequest<'_>) -> Option<Arc<
     let server = model::ExecServer { command: command(&exec.command, &holds), ..(**exec).clone() };
     let turn = exec.exclusive.as_ref().map(|name| run.peers.outside.turn(name).up);
     let setting = run.peers.setting(request.server, context, &request.folder);
-    Some(Arc::new(ExecServer::new(Arc::new(server), setting, request.tls.client.clone(), turn)))
+    Some(ExecServer::new(Arc::new(server), setting, request.tls.client.clone(), turn))
 }
 
 /// The client of a case, where it is a program. With an overseer it starts its servers itself, and
@@ -141,15 +146,25 @@ pub(super) fn client(
     request: &LaneRequest<'_>,
     overseer: Option<Arc<dyn Overseer>>,
 ) -> Option<io::Result<Arc<dyn Client>>> {
+    let client = exec_client(run, request, overseer)?;
+    Some(client.map(|client| Arc::new(client) as Arc<dyn Client>))
+}
+
+fn exec_client(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    overseer: Option<Arc<dyn Overseer>>,
+) -> Option<io::Result<ExecClient>> {
     let exec = run.peers.exec_client(request.client)?;
     let make = || {
         let folder = run.fresh_folder()?;
-        let storage = if overseer.is_some() { request.storage.clone() } else { folder.join("storage") };
+        let plugin = request.job.request.launch == Some(Launch::Plugin);
+        let storage = if plugin { request.storage.clone() } else { folder.join("storage") };
         std::fs::create_dir_all(&storage)?;
         let context = client_context(run, request, &storage);
         let exec = resolved_client(exec, &|when| run.plan.holds(&request.job.case, when));
         let setting = run.peers.setting(request.client, context, &folder);
-        Ok(Arc::new(ExecClient::new(Arc::new(exec), setting, overseer)) as Arc<dyn Client>)
+        Ok(ExecClient::new(Arc::new(exec), setting, overseer))
     };
     Some(make())
 }
@@ -184,15 +199,47 @@ pub(super) fn composer(
     plugin: &Plugin,
     host: StartOrder,
 ) -> Result<Option<Composer>, PeerError> {
-    let Some(client) = run.peers.exec_client(request.client) else { return Ok(None) };
     let nothing = model::Rewrite::default();
+    let client = match run.peers.exec_client(request.client) {
+        Some(exec) => &exec.rewrite,
+        // People may start any client by hand.
+        None if run.settings.debug.is_some() => &nothing,
+        None => return Ok(None),
+    };
     let server = run.peers.peer(request.server)?.server.as_ref().map_or(&nothing, |role| &role.rewrite);
     let of_client = client_context(run, request, &request.storage);
     let mut of_server = request.context.clone();
     of_server.extend(run.peers.base(request.server));
-    let client = Side { peer: request.client, rewrite: &client.rewrite, context: &of_client };
+    let client = Side { peer: request.client, rewrite: client, context: &of_client };
     let server = Side { peer: request.server, rewrite: server, context: &of_server };
     compose::composer(plugin, client, server, host).map(Some)
+}
+
+/// A server of a case that people start, and where it then listens.
+pub(super) fn server_by_hand(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    target: &Target,
+) -> Result<(Target, String), PeerError> {
+    match exec_server(run, request) {
+        Some(server) => server.by_hand(target, &request.folder),
+        None => Err(super::peers::cannot(&format!("server `{}` is no program", request.server))),
+    }
+}
+
+/// What people type for an op of a client that is a program.
+pub(super) fn client_by_hand(
+    run: &RunContext,
+    request: &LaneRequest<'_>,
+    act: &Act,
+    target: Option<&Target>,
+    program: &str,
+) -> Result<String, PeerError> {
+    match exec_client(run, request, None).transpose() {
+        Ok(Some(client)) => client.by_hand(act, target, program),
+        Ok(None) => Err(super::peers::cannot(&format!("client `{}` is no program", request.client))),
+        Err(e) => Err(super::peers::cannot(&format!("no folder can be made: {e}"))),
+    }
 }
 
 /// How a server is run, before its templates are filled in.

@@ -249,7 +249,24 @@ impl Peers {
     }
 
     /// Has the drivers of a case up: they serve many, so that no case pays for their start.
-    pub(super) async fn warm(&self, client: &str, server: &str, launch: Launch) -> Result<(), PeerError> {
+    /// The side that people start (`by_hand`) needs none.
+    pub(super) async fn warm(
+        &self,
+        client: &str,
+        server: &str,
+        launch: Launch,
+        by_hand: Option<Side>,
+    ) -> Result<(), PeerError> {
+        if by_hand != Some(Side::Client) {
+            self.warm_client(client).await?;
+        }
+        if by_hand != Some(Side::Server) && launch == Launch::Direct {
+            self.warm_server(server).await?;
+        }
+        Ok(())
+    }
+
+    async fn warm_client(&self, client: &str) -> Result<(), PeerError> {
         let peer = self.peer(client)?;
         if let Some(ClientWay::Driver(command)) = peer.client.as_ref().map(|role| &role.way) {
             self.driver(peer, Side::Client, command).warm().await?;
@@ -257,10 +274,12 @@ impl Peers {
         if let Some(exec) = self.exec_client(client) {
             self.prove(exec, client).await?;
         }
+        Ok(())
+    }
+
+    async fn warm_server(&self, server: &str) -> Result<(), PeerError> {
         let peer = self.peer(server)?;
-        if let (Launch::Direct, Some(DirectWay::Driver(command))) =
-            (launch, peer.server.as_ref().and_then(|role| role.direct.as_ref()))
-        {
+        if let Some(DirectWay::Driver(command)) = peer.server.as_ref().and_then(|role| role.direct.as_ref()) {
             self.driver(peer, Side::Server, command).warm().await?;
         }
         Ok(())
@@ -328,7 +347,9 @@ impl Peers {
             }
             PluginWay::Builtin { args } => {
                 let (args, slots) = without_client_args(args);
-                let renderer = Renderer::new(&request.context);
+                let mut context = request.context.clone();
+                context.extend(peer.variant_names());
+                let renderer = Renderer::new(&context);
                 let args = args
                     .iter()
                     .map(|arg| renderer.text(arg).map_err(|e| cannot(&e.to_string())))
@@ -511,6 +532,7 @@ pub(super) fn render(
     output: Option<PathBuf>,
 ) -> Result<CommandLine, String> {
     let mut context = context.clone();
+    context.extend(peer.variant_names());
     context.insert("output".into(), output.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default().into());
     let folder = own_folder(peer);
     context.insert("folder".into(), folder.to_string_lossy().into_owned().into());
@@ -539,13 +561,35 @@ fn own_folder(peer: &Peer) -> PathBuf {
     std::path::absolute(&peer.folder).unwrap_or_else(|_| peer.folder.clone())
 }
 
+/// This program as a server that is dialled.
+pub(super) fn own_server_argv(
+    context: &Map<String, Value>,
+    service: &str,
+    target: &Target,
+) -> Result<Vec<String>, PeerError> {
+    let name = if service == STOCK_SERVICE { "stock" } else { "kv" };
+    let mut argv = own_argv(context, name)?;
+    // The address says it.
+    if let Some(at) = argv.iter().position(|word| word == "--transport") {
+        argv.drain(at..at + 2);
+    }
+    argv.push(format!("--address={target}"));
+    Ok(argv)
+}
+
 /// This program as a plugin server.
 fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -> Result<Vec<String>, PeerError> {
+    let mut argv = own_argv(&request.context, service)?;
+    argv.extend(args);
+    Ok(argv)
+}
+
+fn own_argv(context: &Map<String, Value>, service: &str) -> Result<Vec<String>, PeerError> {
     let program = std::env::current_exe().map_err(|e| cannot(&format!("this program's path is not known: {e}")))?;
     let mut argv = vec![program.to_string_lossy().into_owned(), "serve".into(), service.into()];
     let value = |path: &str| {
         let (group, name) = path.split_once('.')?;
-        let found = request.context.get(group).and_then(|v| v.get(name)).and_then(Value::as_str);
+        let found = context.get(group).and_then(|v| v.get(name)).and_then(Value::as_str);
         // `auto` asks for no key.
         found.filter(|v| !v.is_empty() && (path != "axes.key" || *v != "auto"))
     };
@@ -563,7 +607,6 @@ fn builtin_plugin(request: &LaneRequest<'_>, service: &str, args: Vec<String>) -
             argv.extend([flag.to_owned(), value.to_owned()]);
         }
     }
-    argv.extend(args);
     Ok(argv)
 }
 

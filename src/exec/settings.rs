@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::Debug;
+
 /// Settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +27,8 @@ pub struct Settings {
     pub finished: HashSet<String>,
     /// Log level handed to peers that take one (`LOG_LEVEL`).
     pub peer_log_level: Option<String>,
+    /// One side is started by hand.
+    pub debug: Option<Debug>,
 }
 
 /// Descriptors of a run beside its connections: runtime, journal, reports, drivers.
@@ -85,6 +89,7 @@ impl Default for Settings {
             rebuild: false,
             finished: HashSet::new(),
             peer_log_level: None,
+            debug: None,
         }
     }
 }

@@ -131,7 +131,9 @@ pub struct Composed<'a> {
 
 /// Decides how a start is changed from what the host composed, or why there is to be none.
 #[derive(Clone)]
-pub struct Composer(Arc<dyn Fn(Composed<'_>) -> Result<StartOrder, String> + Send + Sync>);
+pub struct Composer(Arc<Decide>);
+
+type Decide = dyn Fn(Composed<'_>) -> Result<StartOrder, String> + Send + Sync;
 
 impl Composer {
     /// By this function.

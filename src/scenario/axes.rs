@@ -10,9 +10,10 @@ use super::expr::Pending;
 use super::files::normal;
 use super::json;
 use super::matrix::{Subject, peer_facts};
-use super::model::{Affects, Axis, AxisValue, EffectivePolicy};
+use super::model::{Affects, Axis, AxisValue, EffectivePolicy, Peer};
 use super::reader::legal_name;
 use super::schema::{self, Shape};
+use super::variants;
 use super::yaml::{Entry, Kind, Node, short};
 use crate::axis::values::{HostChanges, KeyType, Mistakes, TlsFiles};
 use crate::axis::{self, AxisDef};
@@ -155,6 +156,16 @@ fn values(sink: &mut Sink, subject: &Subject<'_>, axis: &str, def: Option<&AxisD
         Kind::List(items) => {
             for item in items {
                 let value = match &item.kind {
+                    Kind::Scalar(scalar) if !several(subject, axis, &scalar.text).is_empty() => {
+                        for name in several(subject, axis, &scalar.text) {
+                            let text = Spanned { value: name, span: item.span };
+                            let value = resolve(sink, subject, axis, &text);
+                            if let Some(value) = value {
+                                keep(sink, value);
+                            }
+                        }
+                        None
+                    }
                     Kind::Map(entries) => {
                         if let [only] = entries.as_slice() {
                             named(sink, subject, axis, def, only)
@@ -192,6 +203,21 @@ fn values(sink: &mut Sink, subject: &Subject<'_>, axis: &str, def: Option<&AxisD
         sink.error("empty-axis", node.span, message, "empty", "give it values or leave the axis out");
     }
     values
+}
+
+/// The peers that one entry of an axis stands for: all variants of a definition, or those with a
+/// role that a glob fits. Empty where it is one name.
+fn several(subject: &Subject<'_>, axis: &str, text: &str) -> Vec<String> {
+    if !matches!(axis, "client" | "server") || subject.peers.contains_key(text) {
+        return Vec::new();
+    }
+    let is_glob = text.contains(['*', '?']);
+    let fits = |peer: &&Peer| {
+        let has = if axis == "client" { peer.client.is_some() } else { peer.server.is_some() };
+        let variant = peer.facts.get(variants::VARIANT_OF).is_some_and(|of| of == text);
+        variant || (is_glob && has && filter::glob(text, &peer.name))
+    };
+    subject.peers.values().filter(fits).map(|peer| peer.name.clone()).collect()
 }
 
 /// The value that a name stands for on an axis.

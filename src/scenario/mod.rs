@@ -30,6 +30,7 @@ mod scripts;
 mod services;
 mod settings;
 mod syntax;
+mod variants;
 pub(crate) mod yaml;
 
 #[cfg(test)]

@@ -108,6 +108,15 @@ pub struct Peer {
     pub folder: PathBuf,
     /// The scenario's `vars`, for the templates of its build.
     pub vars: serde_json::Map<String, Value>,
+    /// Which variant of its definition it is: names for its templates. Empty for most.
+    pub variant: BTreeMap<String, String>,
+}
+
+impl Peer {
+    /// The names of its variant, for templates.
+    pub fn variant_names(&self) -> impl Iterator<Item = (String, Value)> + '_ {
+        self.variant.iter().map(|(name, value)| (name.clone(), Value::String(value.clone())))
+    }
 }
 
 /// A peer's client role.

@@ -18,7 +18,7 @@ use super::schema;
 use super::scope::Scope;
 use super::template;
 use super::yaml::{Entry, Kind, Node, Scalar, short};
-use super::{builtin, exec};
+use super::{builtin, exec, variants};
 use crate::{axis, filter};
 
 /// What reading peers needs beside the world.
@@ -89,16 +89,14 @@ pub(super) fn read<'n>(
     for (entry, folder) in entries {
         legal_name(&mut world.sink, &entry.key, entry.span, "a peer");
         match peer(world, context, entry, folder) {
-            Some(peer) => {
-                peers.insert(entry.key.clone(), peer);
-            }
+            Some(all) => peers.extend(all.into_iter().map(|peer| (peer.name.clone(), peer))),
             None => world.incomplete = true,
         }
     }
     peers
 }
 
-fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder: &Path) -> Option<Peer> {
+fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder: &Path) -> Option<Vec<Peer>> {
     let fields = world.sink.fields::<schema::Peer>(&entry.value)?;
     let Some(from) = fields.get(&mut world.sink, "from") else {
         if let Some(pick) = fields.entry("pick") {
@@ -110,10 +108,10 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
                 "add `from: PATH`",
             );
         }
-        return Some(inline(&mut world.sink, context, &entry.key, entry, &fields, folder));
+        return Some(variants_of(&mut world.sink, context, &entry.key, entry, (&fields, None), folder));
     };
     let Kind::Map(given) = &entry.value.kind else { return None };
-    for other in given.iter().filter(|e| !matches!(e.key.as_str(), "from" | "pick" | "description")) {
+    for other in given.iter().filter(|e| !matches!(e.key.as_str(), "from" | "pick" | "description" | "variants")) {
         if schema_has(&other.key) {
             let message = format!("`{}` beside `from`", other.key);
             world.sink.error(
@@ -158,6 +156,7 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
         );
         return None;
     };
+    let given = fields.get(&mut world.sink, "variants");
     let fields = world.sink.fields::<schema::Peer>(&found.value)?;
     if let Some(from) = fields.entry("from") {
         world.sink.error(
@@ -169,7 +168,41 @@ fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder:
         );
         return None;
     }
-    Some(inline(&mut world.sink, context, &entry.key, found, &fields, &document.folder))
+    Some(variants_of(&mut world.sink, context, &entry.key, found, (&fields, given), &document.folder))
+}
+
+/// The peer that a definition describes, or its variants: those that were given, or its own.
+fn variants_of(
+    sink: &mut Sink,
+    context: &mut Context<'_>,
+    name: &str,
+    entry: &Entry,
+    (fields, given): (&Fields<'_>, Option<&Node>),
+    folder: &Path,
+) -> Vec<Peer> {
+    let own = fields.get(sink, "variants");
+    let Some(node) = given.or(own) else { return vec![inline(sink, context, name, entry, fields, folder)] };
+    let variants = variants::read(sink, node, entry, &context.client);
+    let before = [&context.command, &context.client, &context.build].map(Scope::clone);
+    // All names are known to the templates of the one definition, also those that it gives itself.
+    let names = [Some(node), own].into_iter().flatten().filter_map(|node| match &node.kind {
+        Kind::Map(entries) => Some(entries.iter().map(|entry| entry.key.as_str())),
+        _ => None,
+    });
+    for name in names.flatten() {
+        for scope in [&mut context.command, &mut context.client, &mut context.build] {
+            *scope = scope.clone().root(name, []);
+        }
+    }
+    let broken = context.broken.len();
+    let peer = inline(sink, context, name, entry, fields, folder);
+    [context.command, context.client, context.build] = before;
+    let all = variants::expand(&peer, &variants);
+    let roles: Vec<_> = context.broken.drain(broken..).map(|(_, role)| role).collect();
+    for role in roles {
+        context.broken.extend(all.iter().map(|peer| (peer.name.clone(), role)));
+    }
+    if variants.is_empty() { vec![peer] } else { all }
 }
 
 fn schema_has(key: &str) -> bool {
@@ -192,7 +225,7 @@ fn inline(
     }
     if let Some(node) = fields.get(sink, "facts") {
         for fact in sink.entries(node, "`facts`").unwrap_or_default() {
-            if matches!(fact.key.as_str(), "name" | "lang" | "stack") {
+            if matches!(fact.key.as_str(), "name" | "lang" | "stack" | variants::VARIANT_OF) {
                 let message = format!("`{}` is not among the free facts", fact.key);
                 sink.error(
                     "bad-name",
@@ -246,6 +279,7 @@ fn inline(
         // A file named without a folder is in the working directory; programs cannot be started in ``.
         folder: if folder.as_os_str().is_empty() { Path::new(".").into() } else { folder.to_path_buf() },
         vars: context.vars.clone(),
+        variant: BTreeMap::new(),
     }
 }
 
@@ -321,7 +355,7 @@ fn server_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
     }
     let own_provides = (all_own && (plugin.is_some() || direct.is_some())).then(|| builtin::server(fields.span));
     let provides = provides(sink, context, &fields, own_provides);
-    Some(ServerRole { plugin, direct, rewrite, provides })
+    Some(ServerRole { plugin, rewrite, direct, provides })
 }
 
 fn plugin_way(sink: &mut Sink, context: &Context<'_>, node: &Node) -> (Option<PluginWay>, Rewrite) {

@@ -165,6 +165,7 @@ impl Draft {
             versions: IndexMap::from([("self".into(), VersionProbe::Fixed("1.0.0".into()))]),
             folder: PathBuf::new(),
             vars: serde_json::Map::new(),
+            variant: BTreeMap::new(),
         };
         self.scenario.peers.insert(name.into(), peer);
         self

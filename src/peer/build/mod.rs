@@ -193,7 +193,7 @@ impl Task<'_> {
     /// one with a `/` starts from the peer's folder.
     fn argv(&self, command: &[String]) -> Result<Vec<String>, BuildError> {
         let folder = self.folder();
-        let mut names = Map::new();
+        let mut names: Map<String, Value> = self.peer.variant_names().collect();
         let mut name = |key: &str, path: &Path| names.insert(key.to_owned(), Value::from(path.to_string_lossy()));
         name("folder", &folder);
         if let Some(output) = self.output {
@@ -246,6 +246,11 @@ fn key(peer: &model::Peer, build: &model::Build, tools: &[ToolVersion], files: &
     if build.run.iter().flatten().any(|word| word.contains("vars")) {
         part(b"vars");
         part(serde_json::to_string(&peer.vars).unwrap_or_default().as_bytes());
+    }
+    for (name, value) in &peer.variant {
+        part(b"variant");
+        part(name.as_bytes());
+        part(value.as_bytes());
     }
     for tool in tools {
         part(b"tool");

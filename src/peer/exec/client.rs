@@ -18,7 +18,7 @@ use crate::outcome::evidence::ConnectionFacts;
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::{
     Account, Act, Acted, Actor, CallRequest, CallResult, Client, ConnectRequest, Connection, LaunchRequest, PeerError,
-    Stream,
+    Stream, Target,
 };
 use crate::scenario::model::{self, ExecRun, Form};
 
@@ -64,10 +64,28 @@ impl ExecClient {
         Self { exec, setting: Arc::new(setting), overseer }
     }
 
+    /// What a person types for an op, for a shell: against a server that is dialled, or started by
+    /// this program.
+    ///
+    /// # Errors
+    /// When nothing is declared for it, or a template cannot be filled in.
+    pub fn by_hand(&self, act: &Act, target: Option<&Target>, program: &str) -> Result<String, PeerError> {
+        let connection = self.exec_connection(address(target, program));
+        let Some(run) = connection.run_of(&act.op) else {
+            return Err(cannot(&format!("peer `{}` has nothing to run for `{}`", self.setting.peer, act.op)));
+        };
+        let number = connection.runs.fetch_add(1, Ordering::Relaxed);
+        Ok(self.setting.render(&run.command, &connection.names(run, act, number)?)?.by_hand())
+    }
+
     fn connection(&self, server: Value) -> Box<dyn Connection> {
+        Box::new(self.exec_connection(server))
+    }
+
+    fn exec_connection(&self, server: Value) -> ExecConnection {
         let mut context = self.setting.context.clone();
         context.insert("server".into(), server);
-        Box::new(ExecConnection {
+        ExecConnection {
             exec: Arc::clone(&self.exec),
             setting: Arc::clone(&self.setting),
             context,
@@ -75,7 +93,7 @@ impl ExecClient {
             turn: tokio::sync::Mutex::default(),
             runs: AtomicU64::new(0),
             account: Mutex::default(),
-        })
+        }
     }
 }
 
@@ -102,7 +120,7 @@ pub async fn refuses(exec: &model::ExecClient, setting: &Setting) -> Result<(), 
     let mut context = setting.context.clone();
     context.insert("unknown".into(), UNKNOWN.into());
     // Nobody is dialled: a name comes first.
-    let nowhere = crate::peer::Target::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+    let nowhere = Target::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     context.insert("server".into(), address(Some(&nowhere), ""));
     let what = format!("the proof of refusal of peer `{}`", setting.peer);
     let rendered = setting.render(&run.command, &context)?;

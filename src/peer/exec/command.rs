@@ -35,6 +35,20 @@ pub(super) struct Rendered {
     pub(super) shown: String,
 }
 
+impl Rendered {
+    /// The same from any folder, with what it reads.
+    pub(super) fn by_hand(&self) -> String {
+        let input = match &self.stdin {
+            Some(input) => format!("printf %s {} | ", quote(&String::from_utf8_lossy(input))),
+            None => String::new(),
+        };
+        match &self.program.folder {
+            Some(folder) => format!("(cd {} && {input}{})", quote(&folder.to_string_lossy()), self.shown),
+            None => format!("{input}{}", self.shown),
+        }
+    }
+}
+
 impl Setting {
     /// Renders a command. Unlike a variable, an argument that comes out empty is there: it may be a value.
     pub(super) fn render(&self, command: &ExecCommand, context: &Context) -> Result<Rendered, PeerError> {

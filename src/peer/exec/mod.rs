@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 pub use client::{Begun, ExecClient, Overseer, refuses};
 pub use command::Setting;
 pub(crate) use command::quote;
+pub(crate) use ready::dialled;
 pub use server::ExecServer;
 
 use crate::outcome::evidence::Reported;

@@ -22,6 +22,19 @@ pub(super) fn is_others(port: u16, pid: i32) -> bool {
     !tree(pid).into_iter().any(|member| sockets(member).any(|inode| listening.contains(&inode)))
 }
 
+/// The keeper of a program that is still there: orphans of the program come to it.
+pub(super) fn keeper(pid: i32) -> Option<i32> {
+    let parent = parent(pid)?;
+    let own = i32::try_from(std::process::id()).ok();
+    (parent > 1 && Some(parent) != own).then_some(parent)
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything; what follows its last parenthesis is state and parent.
+    stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
+}
+
 /// Inodes of the sockets that listen on a port (proc(5), `/proc/net/tcp`: state 0A).
 fn listeners(port: u16) -> HashSet<String> {
     let mut found = HashSet::new();
@@ -43,10 +56,7 @@ fn tree(root: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The name may hold anything; what follows its last parenthesis is state and parent.
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        if let Some(parent) = parent {
+        if let Some(parent) = parent(pid) {
             children.entry(parent).or_default().push(pid);
         }
     }

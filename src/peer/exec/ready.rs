@@ -101,7 +101,7 @@ impl Scanner {
 }
 
 /// Resolves when something takes connections there.
-pub(super) async fn dialled(target: &Target) {
+pub(crate) async fn dialled(target: &Target) {
     let mut pause = PAUSE.0;
     loop {
         let open = match target {

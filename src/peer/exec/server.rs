@@ -30,6 +30,9 @@ const LAST_WORDS: (usize, usize) = (5, 1000);
 /// How long the output of a server that has ended may take to come in.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// How long a program may stay that has its server listen in a child that is no longer its own.
+const FORKED: Duration = Duration::from_millis(500);
+
 /// The server role of a program, for one case.
 pub struct ExecServer {
     server: Arc<model::ExecServer>,
@@ -71,6 +74,27 @@ impl ExecServer {
         Err(harness("spawn.port-taken", text))
     }
 
+    /// What a person types to start it, for a shell, and where it then listens: at `target`, unless
+    /// it is declared to listen elsewhere.
+    ///
+    /// # Errors
+    /// A template that cannot be filled in.
+    pub fn by_hand(&self, target: &Target, folder: &Path) -> Result<(Target, String), PeerError> {
+        let mut context = self.setting.context.clone();
+        let port = if let Target::Tcp(address) = target { address.port() } else { 0 };
+        context.insert("port".into(), port.to_string().into());
+        context.insert("socket".into(), folder.join("s.sock").to_string_lossy().into_owned().into());
+        let rendered = self.setting.render(&self.server.command, &context)?;
+        let declared = match &self.server.address {
+            Some(address) => {
+                let text = self.setting.text(&Renderer::new(&context), address)?;
+                Some(parse_address(&text, folder).map_err(|e| harness("ready.address", e))?)
+            }
+            None => None,
+        };
+        Ok((declared.unwrap_or_else(|| target.clone()), rendered.by_hand()))
+    }
+
     /// One start; `None` when somebody else took the port meanwhile.
     async fn attempt(&self, request: &ServeRequest, port: u16, deadline: Instant) -> Result<Option<Up>, PeerError> {
         let mut context = self.setting.context.clone();
@@ -81,7 +105,7 @@ impl ExecServer {
         rendered.program.stdin = self.server.end == EndWay::Stdin;
         let folder = rendered.program.folder.clone().unwrap_or_default();
         let mut started = self.spawn(rendered).await?;
-        let target = {
+        let mut target = {
             let ready = self.ready(&started, &context, request.transport, port, &socket, &folder);
             tokio::select! {
                 biased;
@@ -94,10 +118,20 @@ impl ExecServer {
         };
         // Somebody else on its port is no proof that it is up, and a reason why it is not.
         let uses_port = matches!(&target, Ok(Target::Tcp(address)) if address.port() == port);
+        let pid = started.spawned.pid;
+        if uses_port && ports::is_others(port, pid) {
+            // A child that serves outlives its parent for no longer than this: then it is ended too.
+            if let Ok(exit) = tokio::time::timeout(FORKED, started.spawned.wait()).await {
+                target = Err(Early::Exit(exit));
+            }
+        }
+        if matches!(target, Err(Early::Exit(_))) {
+            started.spawned.kill().await;
+        }
         let robbed = match &target {
-            Ok(_) => uses_port && ports::is_others(port, started.spawned.pid),
+            Ok(_) => uses_port && ports::is_others(port, started.keeper.unwrap_or(pid)),
             Err(Early::Exit(_)) => ports::is_taken(port),
-            Err(_) => ports::is_others(port, started.spawned.pid),
+            Err(_) => ports::is_others(port, pid),
         };
         if robbed {
             started.spawned.kill().await;
@@ -137,7 +171,8 @@ impl ExecServer {
         let (stderr, err_sign) = ready::watch_for(stderr, err_sign);
         let sign = if matches!(self.server.ready, Ready::Output { stderr: true, .. }) { err_sign } else { out_sign };
         let argv = rendered.program.argv;
-        Ok(Started { spawned, stdout, stderr, sign, argv, shown: rendered.shown, since: Instant::now() })
+        let keeper = ports::keeper(spawned.pid);
+        Ok(Started { spawned, keeper, stdout, stderr, sign, argv, shown: rendered.shown, since: Instant::now() })
     }
 
     /// Where it can be dialled, once it can be.
@@ -242,6 +277,8 @@ enum Early {
 /// A program that runs.
 struct Started {
     spawned: Spawned,
+    /// What its orphans come to.
+    keeper: Option<i32>,
     stdout: Capture,
     stderr: Capture,
     sign: Sign,

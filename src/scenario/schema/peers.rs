@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::{ExecClient, ExecServer, Rewrite, Shape, Text, Version, When, shape};
+use super::{ExecClient, ExecServer, OneOrMore, Rewrite, Shape, Text, Version, When, shape};
 
 shape! {
     /// Peers that scenarios take by `from`.
@@ -25,6 +25,9 @@ shape! {
         from: Option<Text>,
         /// Its name there, when it is another one than here.
         pick: Option<Text>,
+        /// Name → values: one peer per combination, `NAME@VALUE`. The names are known to its
+        /// templates, and are facts for expressions.
+        variants: Option<BTreeMap<String, OneOrMore>>,
         /// What it is.
         description: Option<Text>,
         /// Its language, a fact for expressions.

@@ -85,7 +85,7 @@ fn peer_files() {
     assert_eq!(
         with("soupscen: 1\npeers: { rust: { builtin: {}, lnag: x } }\n"),
         [
-            "unknown-key p.yaml:2:31 \"lnag\" | did you mean `lang`? known keys: from, pick, description, lang, stack, facts, builtin, client, server, build, versions"
+            "unknown-key p.yaml:2:31 \"lnag\" | did you mean `lang`? known keys: from, pick, variants, description, lang, stack, facts, builtin, client, server, build, versions"
         ]
     );
     let missing = problems(load(Path::new("a.yaml"), &MemoryFiles::new().with("a.yaml", &scenario)));
