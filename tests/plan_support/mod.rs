@@ -187,6 +187,7 @@ impl Draft {
             description: None,
             when,
             steps: vec![step],
+            needs: Vec::new(),
             isolation: None,
             uses_work: false,
         };
