@@ -190,6 +190,7 @@ impl Draft {
             description: None,
             when,
             steps: vec![step],
+            needs: Vec::new(),
             isolation: None,
             uses_work: false,
         };

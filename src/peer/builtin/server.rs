@@ -48,12 +48,6 @@ pub const KV_SERVICE: &str = "proto.KV";
 /// A client that stalls in its TLS handshake is given up after this.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What clients may send on one connection before it is read, in bytes. From this h2 (0.4.16 and newer)
-/// also takes how many small DATA frames may wait: with hyper's own 1 MiB a client that streams
-/// thousands of small messages faster than they are read loses its connection to `ENHANCE_YOUR_CALM`,
-/// `too_many_data_frames`. A single stream has no larger window by it.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-
 /// What is remembered of accepted connections, newest last.
 const SEEN: usize = 256;
 
@@ -393,7 +387,7 @@ async fn serve(link: Link, shared: &Shared) {
     let facts = link.facts().clone();
     shared.seen.note(ServerSaw { facts: Some(facts), failure: None });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder.auto_date_header(false).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.auto_date_header(false);
     let connection = builder.serve_connection(TokioIo::new(link), TowerToHyperService::new(shared.app.clone()));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
