@@ -2,14 +2,18 @@
 //! says, and tells rule by rule whether it holds. Used by `soupscen driver check`.
 //!
 //! `talk` is the dialog, line by line and without the engine's own message types, so that a mistake
-//! in those is not made twice · `mirror` is the server that clients are held against · `life`,
-//! `client`, `server`, `plugin` are the rules.
+//! in those is not made twice · `mirror` is the server that clients are held against, `stage` the
+//! one for streams and `open` a stream on it · `life`, `client`, `stream`, `server`, `plugin` are the
+//! rules.
 
 mod client;
 mod life;
 mod mirror;
+mod open;
 mod plugin;
 mod server;
+mod stage;
+mod stream;
 mod talk;
 
 use std::path::PathBuf;
@@ -187,7 +191,7 @@ pub fn rules() -> impl Iterator<Item = &'static str> {
 }
 
 fn all() -> impl Iterator<Item = &'static Rule> {
-    [life::RULES, server::RULES, client::RULES, plugin::RULES, life::LAST].into_iter().flatten()
+    [life::RULES, server::RULES, client::RULES, stream::RULES, plugin::RULES, life::LAST].into_iter().flatten()
 }
 
 /// Checks a driver, telling of its hello and of each rule as it is known; only rules that `wanted`
