@@ -182,11 +182,19 @@ impl OpenStream {
         bench.talk().await?.expect("closed", &json!({"type": "close", "id": self.id}), WITHIN).await.map(drop)
     }
 
-    /// After `ended`: cancels what is over and closes the connection, and looks that neither makes
-    /// the stream end again.
+    /// After `ended`: cancels what is over and closes the connection; neither makes the stream end
+    /// again.
     pub(super) async fn over(self, bench: &mut Bench) -> Outcome {
         self.cancel(bench).await?;
         self.close(bench).await?;
+        self.once(bench).await
+    }
+
+    /// Looks that `ended` did not come again.
+    pub(super) async fn once(self, bench: &mut Bench) -> Outcome {
+        // What was told before is here once a later request is answered.
+        let id = bench.fresh("u");
+        bench.talk().await?.ask(&json!({"type": "no-such-type", "id": id}), WITHIN).await?;
         let is = |m: &Value| m["stream"] == self.stream.as_str() && m["type"] == "ended";
         match bench.talk().await?.came(is) {
             None => Ok(()),

@@ -16,8 +16,12 @@ use crate::outcome::evidence::Side;
 use crate::peer::builtin::proto::stock::{TradeFill, TradeOrder};
 
 const NEEDS: Option<(Side, &str)> = Some((Side::Client, "stream.interleaved"));
-/// A time that is meant to pass.
-const SHORT: Duration = Duration::from_millis(300);
+/// The deadline of a stream, unless the rule is about it: never the first to pass.
+const LIFE: Duration = Duration::from_secs(60);
+/// A deadline that is meant to pass, once the stream is at the server.
+const SOON: Duration = Duration::from_secs(1);
+/// The budget of a `receive` that is meant to pass.
+const SHORT: Duration = Duration::from_millis(100);
 /// Messages in a row.
 const ROW: u32 = 10;
 /// Messages of a batch that `receive` may give.
@@ -133,7 +137,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// A stream of trades, at the server.
 async fn trade(bench: &mut Bench) -> Result<(OpenStream, Call), super::Miss> {
-    let mut open = OpenStream::start(bench, TRADE, WITHIN, true).await?;
+    let mut open = OpenStream::start(bench, TRADE, LIFE, true).await?;
     let call = open.arrived().await?;
     Ok((open, call))
 }
@@ -159,7 +163,13 @@ async fn server_sees(call: &Call, what: &str, happened: impl FnMut(&Seen) -> boo
     if call.until(WITHIN, happened).await {
         return Ok(());
     }
-    broken(format!("expected that the server sees {what}\ngot      nothing"))
+    let seen = call.seen();
+    broken(format!(
+        "expected that the server sees {what}\ngot      {} messages, {}, {}",
+        seen.messages.len(),
+        if seen.half_closed { "the end of the sending side" } else { "no end of the sending side" },
+        if seen.given_up { "a reset" } else { "no reset" },
+    ))
 }
 
 /// The server ends a stream well, and so does the driver.
@@ -250,10 +260,19 @@ async fn half_close(bench: &mut Bench) -> Outcome {
 
 async fn end(bench: &mut Bench) -> Outcome {
     let (open, call) = trade(bench).await?;
-    say_all(&call, 3, "7", "not for you");
+    say_all(&call, 3, "0", "");
     for number in 0..3 {
         open.receive_fill(bench, number).await?;
     }
+    open.receive_end(bench).await?;
+    open.ended(bench, &["OK"]).await?;
+    open.over(bench).await?;
+
+    let (open, call) = trade(bench).await?;
+    call.say(Say::Message(fill(0).into()));
+    // Received before the server fails: some libraries drop what is unread when they see a failure.
+    open.receive_fill(bench, 0).await?;
+    call.say(Say::End("7", "not for you"));
     open.receive_end(bench).await?;
     let ended = open.ended(bench, &["PERMISSION_DENIED"]).await?;
     if ended["status"]["text"] != "not for you" || ended["origin"] == "local" {
@@ -273,10 +292,11 @@ async fn end(bench: &mut Bench) -> Outcome {
 
 async fn one_way(bench: &mut Bench) -> Outcome {
     // What is a KV's or a trade's message is, byte for byte, one of these: a text in field 1.
-    let mut open = OpenStream::start(bench, MONITOR, WITHIN, true).await?;
+    let mut open = OpenStream::start(bench, MONITOR, LIFE, true).await?;
     open.send(bench, b"\x0a\x07check-*").await?;
-    let call = open.arrived().await?;
     open.half_close(bench).await?;
+    // Not before: a library may keep the one message until it is told that no other comes.
+    let call = open.arrived().await?;
     server_sees(&call, "the one message and the end of the sending side", |seen| {
         seen.messages.len() == 1 && seen.half_closed
     })
@@ -289,7 +309,7 @@ async fn one_way(bench: &mut Bench) -> Outcome {
     }
     ends_well(bench, open, &call).await?;
 
-    let mut open = OpenStream::start(bench, BATCH, WITHIN, true).await?;
+    let mut open = OpenStream::start(bench, BATCH, LIFE, true).await?;
     let call = open.arrived().await?;
     for (item, count) in [(b"\x0a\x01a", 1), (b"\x0a\x01b", 2)] {
         open.send(bench, item).await?;
@@ -346,14 +366,12 @@ async fn cancel(bench: &mut Bench) -> Outcome {
     answered(bench, &open).await?;
     open.ended(bench, &["CANCELLED"]).await?;
     server_sees(&call, "the cancel, as a reset", |seen| seen.given_up).await?;
-    if call.seen().half_closed {
-        return broken("expected that the server sees a reset\ngot      the end of the sending side as well");
-    }
+    // Not looked at is whether the sending side ended as well: Node's HTTP/2 does that before it resets.
     open.over(bench).await
 }
 
 async fn deadline(bench: &mut Bench) -> Outcome {
-    let mut open = OpenStream::start(bench, TRADE, SHORT, true).await?;
+    let mut open = OpenStream::start(bench, TRADE, SOON, true).await?;
     let call = open.arrived().await?;
     open.ask(bench, 1, WITHIN).await?;
     open.ended(bench, &["DEADLINE_EXCEEDED"]).await?;
@@ -381,7 +399,7 @@ async fn closed(bench: &mut Bench) -> Outcome {
     open.close(bench).await?;
     server_sees(&call, "the end of the stream", |seen| seen.given_up).await?;
     open.ended(bench, &["CANCELLED", "UNAVAILABLE"]).await?;
-    Ok(())
+    open.once(bench).await
 }
 
 async fn late_send(bench: &mut Bench) -> Outcome {
@@ -429,7 +447,7 @@ async fn read_ahead(bench: &mut Bench) -> Outcome {
 }
 
 async fn back_pressure(bench: &mut Bench) -> Outcome {
-    let mut open = OpenStream::start(bench, TRADE, WITHIN * 2, false).await?;
+    let mut open = OpenStream::start(bench, TRADE, LIFE, false).await?;
     let call = open.arrived().await?;
     let lump =
         |number: u32| TradeOrder { symbol: "s".repeat(LUMP), side: 1, quantity: number + 1, ask: None }.encode_to_vec();
