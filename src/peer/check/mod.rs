@@ -2,15 +2,19 @@
 //! says, and tells rule by rule whether it holds. Used by `soupscen driver check`.
 //!
 //! `talk` is the dialog, line by line and without the engine's own message types, so that a mistake
-//! in those is not made twice · `mirror` is the server that clients are held against · `life`,
-//! `client`, `server`, `options`, `plugin` are the rules.
+//! in those is not made twice · `mirror` is the server that clients are held against, `stage` the
+//! one for streams and `open` a stream on it · `life`, `client`, `stream`, `server`, `options`,
+//! `plugin` are the rules.
 
 mod client;
 mod life;
 mod mirror;
+mod open;
 mod options;
 mod plugin;
 mod server;
+mod stage;
+mod stream;
 mod talk;
 
 use std::path::PathBuf;
@@ -188,9 +192,18 @@ pub fn rules() -> impl Iterator<Item = &'static str> {
 }
 
 fn all() -> impl Iterator<Item = &'static Rule> {
-    [life::RULES, server::RULES, options::OF_SERVERS, client::RULES, options::OF_CLIENTS, plugin::RULES, life::LAST]
-        .into_iter()
-        .flatten()
+    [
+        life::RULES,
+        server::RULES,
+        options::OF_SERVERS,
+        client::RULES,
+        stream::RULES,
+        options::OF_CLIENTS,
+        plugin::RULES,
+        life::LAST,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Checks a driver, telling of its hello and of each rule as it is known; only rules that `wanted`

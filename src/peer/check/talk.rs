@@ -146,6 +146,16 @@ impl Talk {
         }
     }
 
+    /// A message that has come already.
+    pub(super) fn came(&mut self, is: impl Fn(&Value) -> bool) -> Option<Value> {
+        while let Ok(message) = self.heard.try_recv() {
+            if !self.is_repeated(&message) {
+                self.waiting.push(message);
+            }
+        }
+        self.waiting.iter().position(is).map(|at| self.waiting.remove(at))
+    }
+
     /// Sends a request and waits for its one answer, whatever its type; told by `id`, `stream`, `seq`.
     pub(super) async fn ask(&mut self, request: &Value, within: Duration) -> Result<Value, Miss> {
         self.say(request).await?;

@@ -5,6 +5,8 @@ mod link;
 pub mod message;
 mod roles;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

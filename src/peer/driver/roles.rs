@@ -437,6 +437,22 @@ impl Connection for DriverConnection {
     }
 }
 
+/// A `receive` whose time has passed: the stream goes on, and its next message is for the next one.
+fn nothing_came(within: Duration) -> PeerError {
+    PeerError {
+        reported: Reported {
+            phase: Some(Phase::Rpc),
+            error: format!("the driver received no message within {within:?}, and no end"),
+            native: None,
+            status: None,
+            cause: None,
+        },
+        refused: false,
+        harness: false,
+        timed_out: true,
+    }
+}
+
 struct DriverStream {
     sending: Sending,
     ended: Option<tokio::sync::oneshot::Receiver<Result<Reply, super::link::LinkError>>>,
@@ -471,8 +487,9 @@ impl Stream for DriverStream {
                 within_ms: millis(self.sending.deadline),
             };
             match self.sending.ask("receive", request).await? {
-                Reply::Received { m, .. } => match m.first() {
-                    None => Ok(None),
+                Reply::Received { m, end, .. } => match m.first() {
+                    None if end => Ok(None),
+                    None => Err(nothing_came(self.sending.deadline)),
                     Some(m) => m.bytes().map(Some).ok_or_else(|| {
                         self.sending.driver.harness("driver.contract", "a received message is no base64")
                     }),
