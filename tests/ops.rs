@@ -9,10 +9,11 @@ use serde_json::Value;
 
 /// A scenario of the built-in peer with these axes and scripts.
 fn scenario(axes: &str, scripts: &str) -> String {
+    let service = if axes.contains("service:") { "" } else { "service: [kv], " };
     format!(
         "soupscen: 1\nname: t\npeers: {{ rust: {{ builtin: {{}} }} }}\n\
          timeouts: {{ case: 60s, start: 30s, op: 20s, grace: 5s }}\n\
-         matrix: {{ axes: {{ client: [rust], server: [rust], service: [kv], {axes} }} }}\n{scripts}"
+         matrix: {{ axes: {{ client: [rust], server: [rust], {service}{axes} }} }}\n{scripts}"
     )
 }
 
@@ -60,6 +61,21 @@ fn what_is_kept_outlives_the_process_and_a_call_meanwhile_is_unavailable() {
 ",
     );
     all_pass(&results, 8);
+}
+
+#[test]
+fn a_server_of_stock_starts_again_empty() {
+    let (_place, results) = play(
+        "service: [stock], launch: [direct], transport: [tcp, unix]",
+        r"scripts:
+  empty:
+    ops:
+      - put: { key: a, value: before }
+      - server: restart
+      - { id: gone, get: { key: a }, expect: { code: NOT_FOUND } }
+",
+    );
+    all_pass(&results, 2);
 }
 
 #[test]

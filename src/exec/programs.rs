@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::axis::values::{TlsMode, Transport};
 use crate::outcome::evidence::Reported;
 use crate::outcome::{Cause, Certainty, Exit, Phase};
-use crate::peer::builtin::spawn;
+use crate::peer::builtin::{STOCK_SERVICE, spawn};
 use crate::peer::driver::{DriverProcess, Started};
 use crate::peer::{PeerError, ServeRequest, Served, Server, ServerSaw, Target};
 use crate::process::capture::Capture;
@@ -163,13 +163,16 @@ fn serve_command(request: &ServeRequest) -> Result<Vec<String>, String> {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let address = match request.transport {
         Transport::Tcp => "127.0.0.1:0".to_owned(),
-        Transport::Unix => format!("unix:{}", text(&request.folder.join("kv.sock"))),
+        Transport::Unix => format!("unix:{}", text(&request.folder.join("server.sock"))),
     };
-    let mut argv = vec![text(&program), "serve".into(), "kv".into(), "--unlisted".into(), "--address".into(), address];
+    let keeps = request.service != STOCK_SERVICE;
+    let service = if keeps { "kv" } else { "stock" };
+    let mut argv =
+        vec![text(&program), "serve".into(), service.into(), "--unlisted".into(), "--address".into(), address];
     let mut flag =
         |name: &str, value: Option<String>| argv.extend(value.into_iter().flat_map(|v| [name.to_owned(), v]));
     let tls = &request.tls;
-    flag("--storage", Some(text(&request.storage)));
+    flag("--storage", keeps.then(|| text(&request.storage)));
     flag("--tls", Some(tls.mode.name().to_owned()));
     if tls.mode != TlsMode::None {
         let own = tls.identity.as_ref().and_then(|identity| identity.files());
