@@ -106,7 +106,7 @@ def on_answer(m):
         case "over-max" | "reads-ahead", "received" if m["m"]:
             got = held.setdefault(stream, [])
             got += m["m"]
-            if len(got) < (5 if breach == "over-max" else 128):
+            if len(got) < (5 if breach == "over-max" else 192):
                 return more(m)
             m["m"] = got if breach == "over-max" else got[:1]
         case "other-messages", "received":

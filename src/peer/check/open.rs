@@ -198,7 +198,10 @@ impl OpenStream {
         let is = |m: &Value| m["stream"] == self.stream.as_str() && m["type"] == "ended";
         match bench.talk().await?.came(is) {
             None => Ok(()),
-            Some(more) => broken(format!("expected `ended` once\ngot      {} too", short(&more.to_string()))),
+            Some(more) => {
+                let status = short(&more["status"].to_string());
+                broken(format!("expected `ended` once\ngot      it again, with {status}"))
+            }
         }
     }
 }

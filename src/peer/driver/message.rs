@@ -261,14 +261,15 @@ pub enum Reply {
         /// Which stream.
         stream: String,
     },
-    /// Messages arrived.
+    /// Messages arrived, or the end, or neither within the budget.
     Received {
         /// Which stream.
         stream: String,
-        /// Encoded messages.
+        /// Encoded messages, at most as many as were asked for. None, and no `end`: nothing came
+        /// within `within_ms`; what comes later is for the next `receive`.
         #[serde(default)]
         m: Vec<Answer>,
-        /// No more will come.
+        /// No more will come, and `m` is empty.
         #[serde(default)]
         end: bool,
     },

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::*;
 use crate::axis::values::TlsMode;
-use crate::peer::{CallRequest, Client as _, ConnectRequest, Stream, Target, TlsSpec};
+use crate::peer::{CallOptions, CallRequest, ChannelOptions, Client as _, ConnectRequest, Stream, Target, TlsSpec};
 
 struct Nobody;
 
@@ -52,9 +52,16 @@ async fn stream(received: &'static [(&'static [&'static str], bool)]) -> Box<dyn
     });
     let within = Duration::from_secs(5);
     let target = Target::Tcp(([127, 0, 0, 1], 1).into());
-    let request = ConnectRequest { target, tls: TlsSpec { mode: TlsMode::None, ..TlsSpec::none() }, within };
+    let tls = TlsSpec { mode: TlsMode::None, ..TlsSpec::none() };
+    let request = ConnectRequest { target, tls, options: ChannelOptions::default(), within };
     let connection = Driver::new("a driver", start).connect(request).await.expect("connected");
-    let call = CallRequest { method: "s.S/M".into(), send: Vec::new(), metadata: Vec::new(), deadline: within };
+    let call = CallRequest {
+        method: "s.S/M".into(),
+        send: Vec::new(),
+        metadata: Vec::new(),
+        deadline: within,
+        options: CallOptions::default(),
+    };
     connection.open(call).expect("streams").await.expect("opened")
 }
 
