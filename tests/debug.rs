@@ -56,17 +56,17 @@ impl Debugged {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut rest = BufReader::new(child.stdout.take().unwrap());
         let mut commands = Vec::new();
-        loop {
-            let mut line = String::new();
+        let mut line = String::new();
+        while !line.contains("Ctrl-C ends") {
+            line.clear();
             if rest.read_line(&mut line).unwrap() == 0 {
-                panic!("it ended with {} after {commands:?}", child.wait().unwrap());
-            }
-            if line.contains("Ctrl-C ends") {
-                return Self { child, commands, rest };
+                let status = child.wait().unwrap();
+                panic!("it ended with {status} after {commands:?}");
             }
             let command = line.strip_prefix("  ").filter(|command| !command.starts_with(['#', ' ']));
             commands.extend(command.map(|command| command.trim_end().to_owned()));
         }
+        Self { child, commands, rest }
     }
 
     /// Pastes a command into a shell.

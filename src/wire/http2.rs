@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn messages_are_counted_however_they_are_cut() {
         let bytes = conversation();
-        for piece in 1..bytes.len() + 1 {
+        for piece in 1..=bytes.len() {
             let spoken = read(Side::Client, &bytes, piece);
             assert_eq!((spoken.client.messages, spoken.client.compressed), (4, 2), "by {piece}");
             assert_eq!((spoken.client.pings, spoken.client.unprompted_pings), (1, 1), "by {piece}");

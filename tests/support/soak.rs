@@ -19,6 +19,7 @@ pub struct Sample {
     /// Threads.
     pub threads: u64,
     /// Processor time that it has used so far, in clock ticks.
+    #[allow(dead_code, reason = "only `benches/stock.rs` looks at it")]
     pub ticks: u64,
 }
 
