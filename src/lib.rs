@@ -14,11 +14,11 @@
 //! | 2 | [`event`] | serialisable run events: all that the journal and the reporters know |
 //! | 3 | [`journal`] | `events.jsonl`: writing, reading, resuming, merging |
 //! | 3 | [`pki`], [`transport`] | keys, certificates, verifiers · sockets and TLS under tonic |
-//! | 3 | [`wire`], [`handshake`] | the relay and its record reader · the go-plugin line and environment |
+//! | 3 | [`wire`], [`handshake`] | the relay, its readers of TLS records and HTTP/2 frames · the go-plugin line and environment |
 //! | 3 | [`process`] | guard, keepers, shim and hub, spawning, capture, temporary folders |
 //! | 3 | [`dynamic`] | descriptors, messages as JSON, expectations with diffs |
-//! | 4 | [`peer`] | traits of the two roles; built-in peers, drivers, builds |
-//! | 5 | [`exec`] | admission, shared lanes, attempts, retries, teardown |
+//! | 4 | [`peer`] | traits of the two roles; built-in peers, drivers, programs, builds; the check of drivers |
+//! | 5 | [`exec`] | admission, shared lanes, attempts, retries, teardown; one role alone (`serve`, `call`) |
 //! | 5 | [`report`] | one table of reporters: terminal, JUnit, JSON, GitHub |
 //! | 6 | [`cli`] | argv → settings → command → exit status |
 

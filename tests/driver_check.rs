@@ -78,6 +78,7 @@ const BREACHES: &[(&str, &str)] = &[
     ("wrong-phase", "connect.nobody"),
     ("no-phase", "connect.stranger"),
     ("late-failure", "connect.silence"),
+    ("never-dials", "connect.silence"),
     ("pools", "connect.fresh"),
     ("keeps-connections", "connect.fresh"),
     ("no-text", "call.status"),

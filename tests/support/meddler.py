@@ -54,6 +54,9 @@ def on_request(m):
             m.pop("wait_for_ready", None)
         case "ignores-limits", "connect" | "serve":
             m.pop("limits", None)
+        case "never-dials", "connect":
+            answer({"type": "failed", "id": m["id"], "phase": "connect", "error": "no"})
+            return None
         case "pools", "connect":
             target = str(m["target"])
             if target in pooled:

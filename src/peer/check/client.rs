@@ -275,9 +275,13 @@ async fn silence(bench: &mut Bench) -> Outcome {
     let address = silent.local_addr().map(|a| a.to_string()).unwrap_or_default();
     let request = connect_request(bench, &json!({"tcp": address}), &json!({"mode": "none"}), SHORT);
     let talk = bench.talk().await?;
-    let (_held, answer) = tokio::join!(silent.accept(), talk.ask(&request, SHORT + SLACK));
-    match answer?["type"].as_str() {
-        Some("failed") => Ok(()),
+    // The backlog takes the connection; nobody reads it.
+    let answer = talk.ask(&request, SHORT + SLACK).await?;
+    match answer["type"].as_str() {
+        Some("failed") => match tokio::time::timeout(SHORT, silent.accept()).await {
+            Ok(_dialled) => Ok(()),
+            Err(_) => broken("expected a connection, then `failed`\ngot      `failed`, and no connection"),
+        },
         other => broken(format!("expected `failed`\ngot      {}", other.unwrap_or_default())),
     }
 }
