@@ -161,14 +161,29 @@ impl Peers {
             return State::Missing(format!("no peer `{name}`"));
         };
         if peer.build.is_none() && peer.versions.is_empty() {
-            let ready = State::Ready { output: None, versions: Arc::new(versions()) };
+            let versions = if is_own(peer) { versions() } else { BTreeMap::new() };
+            let ready = State::Ready { output: None, versions: Arc::new(versions.clone()) };
             states.insert(name.to_owned(), ready.clone());
+            drop(states);
+            if !versions.is_empty() {
+                self.tell(RunEvent::PeerVersions { peer: name.to_owned(), versions });
+            }
             return ready;
         }
         states.insert(name.to_owned(), State::Preparing);
         drop(states);
         self.prepare(peer.clone());
         State::Preparing
+    }
+
+    /// Tells an event from where nothing can wait.
+    fn tell(&self, event: RunEvent) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            let events = self.events.clone();
+            lock(&self.preparing).spawn(async move {
+                let _ = events.send(event).await;
+            });
+        }
     }
 
     /// Builds and probes in the background; cases of other peers run meanwhile.
@@ -456,6 +471,16 @@ impl Peers {
     pub(super) fn peer(&self, name: &str) -> Result<&Peer, PeerError> {
         self.plan.scenario().peers.get(name).ok_or_else(|| cannot(&format!("no peer `{name}`")))
     }
+}
+
+/// Whether whatever is played of this peer is soupscen's own.
+fn is_own(peer: &Peer) -> bool {
+    let client = peer.client.as_ref().is_none_or(|role| matches!(role.way, ClientWay::Builtin));
+    client
+        && peer.server.as_ref().is_none_or(|role| {
+            role.plugin.as_ref().is_none_or(|way| matches!(way, PluginWay::Builtin { .. }))
+                && role.direct.as_ref().is_none_or(|way| matches!(way, DirectWay::Builtin))
+        })
 }
 
 async fn build(builder: &Builder, peer: &Peer, events: &mpsc::Sender<RunEvent>) -> Result<Built, String> {
