@@ -17,6 +17,7 @@ GREEN = {"passed", "known", "unsupported", "not-run"}
 BAD = {"failed", "timed-out", "crashed"}
 ENDINGS = BAD | {"passed", "refused-by-peer", "could-not-run"}
 PASSED = {"outcome": "passed"}
+ASKS_NOTHING = {"key": "auto"}
 
 
 # what is expected
@@ -87,7 +88,8 @@ def requested(fact, planned):
     """What the plan asks of the connection that a reading is of."""
     connection, name = named(fact)
     further = planned.get("connections", {}).get(connection, {})
-    return further.get(name, planned["axes"].get(name))
+    asked = further.get(name, planned["axes"].get(name))
+    return None if asked == ASKS_NOTHING.get(name) else asked
 
 
 def softened(fact, planned):
