@@ -31,6 +31,6 @@ fn the_small_driver_passes_every_rule_that_applies() {
     std::fs::copy(generated, place.at("kv_pb2.py")).unwrap();
     let python = python(&place);
     let checked = place.run(["driver", "check", "--", python.to_str().unwrap(), "driver.py"]);
-    checked.exits(0).says("client and server").says("22 rules hold, 0 broken");
+    checked.exits(0).says("client and server").says("28 rules hold, 0 broken");
     assert!(place.tmp_is_empty() && place.processes().is_empty());
 }
