@@ -29,25 +29,26 @@ pub struct Watched {
     pub status: ExitStatus,
 }
 
-/// Watches a run to its end. The engine is the child of the process that was started (its parent
-/// guards it), or that process itself where there is none (`report`).
+/// Watches a run to its end. The engine is a child of the process that was started (its parent guards
+/// it), the one that has threads: the cleaner beside it has none. Where there is no child (`report`),
+/// it is that process itself.
 pub fn watch(mut child: Child) -> Watched {
     let mut samples = Vec::new();
     let parent = child.id();
-    let mut engine = None;
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;
         }
-        engine = engine.or_else(|| child_of(parent));
-        samples.extend(sample(engine.unwrap_or(parent)));
+        let watched: Vec<Sample> = children_of(parent).into_iter().filter_map(sample).collect();
+        samples.extend(watched.into_iter().max_by_key(|sample| sample.threads).or_else(|| sample(parent)));
         std::thread::sleep(EVERY);
     };
     Watched { samples, status }
 }
 
-fn child_of(pid: u32) -> Option<u32> {
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.split(' ').next()?.parse().ok()
+fn children_of(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn sample(pid: u32) -> Option<Sample> {
