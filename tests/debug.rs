@@ -4,9 +4,10 @@
 mod run;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use run::{Place, SOUPSCEN};
 
@@ -111,17 +112,15 @@ fn a_server_is_started_by_hand_and_the_case_goes_on() {
         let case = format!("debug/put-get[client=tool,server={server},launch=direct,tls=mutual]");
         let mut debugged = Debugged::start(&place, &case, "server");
         assert_eq!(debugged.commands.len(), 1);
-        // In place of the shell, so that it can be ended.
-        let command = debugged.commands[0].replace(SOUPSCEN, &format!("exec {SOUPSCEN}"));
-        let command =
-            if command.starts_with("KV_") { format!("export {}", command.replace(" exec", "; exec")) } else { command };
-        let mut by_hand =
-            Command::new("sh").args(["-c", &command]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Shell and server are a group, and end together.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &debugged.commands[0]]).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut by_hand = shell.spawn().unwrap();
         let mut said = String::new();
         debugged.rest.read_to_string(&mut said).unwrap();
         assert_eq!(debugged.child.wait().unwrap().code(), Some(0), "{said}");
         assert!(said.contains("1 passed"), "{said}");
-        by_hand.kill().unwrap();
+        killpg(Pid::from_raw(by_hand.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
         by_hand.wait().unwrap();
         assert!(place.tmp_is_empty(), "{:?}", place.files("tmp"));
     }
