@@ -2,7 +2,7 @@
 //! handshake line, the server's own account. Collects, and tells when a failure is certain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,36 +12,47 @@ use super::starts::Starts;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{
     ConnectionFacts, Evidence, HandshakeReport, Known, Opening, ProcessReport, RanOut, Reported, ServerStart, Spoken,
+    WireReport,
 };
 use crate::peer::Served;
 use crate::wire::Relay;
 
 /// Senses of one lane; shared by the cases on it.
 pub(super) struct Senses {
-    relay: Mutex<Option<Arc<Relay>>>,
-    handshake: Mutex<Option<HandshakeReport>>,
-    processes: Mutex<Vec<ProcessReport>>,
+    /// One lock for all of it: with several, who takes them in another order stops the whole run.
+    seen: Mutex<Seen>,
     served: Option<Arc<dyn Served>>,
     known: Known,
     changed: watch::Sender<u64>,
     ending: AtomicBool,
-    /// When the plugin was first started.
-    started: Mutex<Option<Instant>>,
     /// Starts by a client that starts a server for each op.
     pub(super) starts: Starts,
+}
+
+/// What was seen of the newest start.
+#[derive(Clone, Default)]
+struct Seen {
+    relay: Option<Arc<Relay>>,
+    handshake: Option<HandshakeReport>,
+    processes: Vec<ProcessReport>,
+    /// When the plugin was first started.
+    started: Option<Instant>,
+}
+
+impl Seen {
+    fn wire(&self) -> Vec<WireReport> {
+        self.relay.as_ref().map(|relay| relay.reports()).unwrap_or_default()
+    }
 }
 
 impl Senses {
     pub(super) fn new(known: Known, served: Option<Arc<dyn Served>>) -> Arc<Self> {
         Arc::new(Self {
-            relay: Mutex::default(),
-            handshake: Mutex::default(),
-            processes: Mutex::default(),
+            seen: Mutex::default(),
             served,
             known,
             changed: watch::channel(0).0,
             ending: AtomicBool::new(false),
-            started: Mutex::default(),
             starts: Starts::default(),
         })
     }
@@ -49,7 +60,8 @@ impl Senses {
     /// Looks through this relay from now on, and wakes whoever waits when it sees something.
     pub(super) fn look_through(self: &Arc<Self>, relay: Arc<Relay>) {
         let mut seen = relay.changed();
-        *lock(&self.relay) = Some(relay);
+        let before = self.seen().relay.replace(relay);
+        drop(before);
         let senses = Arc::downgrade(self);
         tokio::spawn(async move {
             while seen.changed().await.is_ok() {
@@ -61,29 +73,29 @@ impl Senses {
 
     /// Adds to the handshake report, whether or not a line came yet.
     pub(super) fn amend_handshake(&self, amend: impl FnOnce(&mut HandshakeReport)) {
-        amend(lock(&self.handshake).get_or_insert_with(HandshakeReport::default));
+        amend(self.seen().handshake.get_or_insert_default());
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub(super) fn process(&self, report: ProcessReport) {
-        let mut processes = lock(&self.processes);
-        processes.retain(|p| p.argv != report.argv || p.side != report.side || p.exit.is_some());
-        processes.push(report);
-        drop(processes);
+        {
+            let processes = &mut self.seen().processes;
+            processes.retain(|p| p.argv != report.argv || p.side != report.side || p.exit.is_some());
+            processes.push(report);
+        }
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// What is seen from now on is of another start.
     pub(super) fn turn_over(&self) {
-        *lock(&self.relay) = None;
-        *lock(&self.handshake) = None;
-        lock(&self.processes).clear();
-        *lock(&self.started) = None;
+        let before = std::mem::take(&mut *self.seen());
+        drop(before);
     }
 
     /// Keeps what was seen of the newest start with it.
     pub(super) fn keep(&self, start: u32) {
-        self.starts.keep(start, lock(&self.handshake).clone(), lock(&self.relay).clone());
+        let Seen { handshake, relay, .. } = self.look();
+        self.starts.keep(start, handshake, relay);
         self.changed.send_modify(|n| *n += 1);
     }
 
@@ -115,7 +127,8 @@ impl Senses {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if lock(&self.processes).iter().any(|p| p.exit.is_some()) || changed.changed().await.is_err() {
+            let ended = self.seen().processes.iter().any(|p| p.exit.is_some());
+            if ended || changed.changed().await.is_err() {
                 return;
             }
         }
@@ -123,7 +136,7 @@ impl Senses {
 
     /// The plugin runs. Only its first start counts: a host that starts it again has waited since then.
     pub(super) fn plugin_started(&self) {
-        lock(&self.started).get_or_insert_with(Instant::now);
+        self.seen().started.get_or_insert_with(Instant::now);
         self.changed.send_modify(|n| *n += 1);
     }
 
@@ -132,7 +145,7 @@ impl Senses {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let started = *lock(&self.started);
+            let started = self.seen().started;
             if let Some(started) = started {
                 return started;
             }
@@ -144,17 +157,17 @@ impl Senses {
 
     /// Whether the plugin has been running for longer than `budget`.
     pub(super) fn is_older_than(&self, budget: Duration) -> bool {
-        lock(&self.started).is_some_and(|started| started.elapsed() > budget)
+        self.seen().started.is_some_and(|started| started.elapsed() > budget)
     }
 
     /// Whether the plugin's handshake line came.
     pub(super) fn has_line(&self) -> bool {
-        lock(&self.handshake).as_ref().is_some_and(|h| h.line.is_some())
+        self.seen().handshake.as_ref().is_some_and(|h| h.line.is_some())
     }
 
     /// Whether the host switched `AutoMTLS` on.
     pub(super) fn auto_mtls(&self) -> bool {
-        lock(&self.handshake).as_ref().is_some_and(|h| h.auto_mtls)
+        self.seen().handshake.as_ref().is_some_and(|h| h.auto_mtls)
     }
 
     /// The lane is being taken down: what ends from now on was asked to.
@@ -168,18 +181,19 @@ impl Senses {
 
     /// Whether the relay was dialled.
     pub(super) fn was_dialled(&self) -> bool {
-        lock(&self.relay).as_ref().is_some_and(|relay| !relay.reports().is_empty())
+        !self.look().wire().is_empty()
     }
 
     /// Whether anything can be sensed at all: two built-in peers in this process tell everything
     /// themselves.
     pub(super) fn is_blind(&self) -> bool {
-        lock(&self.relay).is_none() && lock(&self.processes).is_empty() && lock(&self.handshake).is_none()
+        let seen = self.seen();
+        seen.relay.is_none() && seen.processes.is_empty() && seen.handshake.is_none()
     }
 
     /// Lets connections in that were refused until now, soon.
     pub(super) fn admit(&self) {
-        if let Some(relay) = lock(&self.relay).as_ref() {
+        if let Some(relay) = self.relay() {
             relay.open();
         }
     }
@@ -187,7 +201,7 @@ impl Senses {
     /// What was spoken so far on all connections; `None` where that cannot be read: under TLS, or
     /// without a relay.
     pub(super) fn spoken(&self) -> Option<Spoken> {
-        let relay = lock(&self.relay).clone()?;
+        let relay = self.relay()?;
         let mut all = Spoken::default();
         for report in relay.reports() {
             if [&report.client_opening, &report.server_opening].contains(&&Opening::Tls) {
@@ -200,25 +214,22 @@ impl Senses {
 
     /// Whether there is a relay between the peers, and nothing ever came through it.
     pub(super) fn saw_no_client(&self) -> bool {
-        let relay = lock(&self.relay);
-        relay.as_ref().is_some_and(|relay| relay.reports().iter().all(|seen| seen.client_bytes == 0))
+        self.relay().is_some_and(|relay| relay.reports().iter().all(|seen| seen.client_bytes == 0))
     }
 
     /// Everything seen so far, with the client's account of a failure.
     pub(super) fn evidence(&self, client: Option<Reported>, timeout: Option<RanOut>) -> Evidence {
-        let server =
-            self.served.as_ref().and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.failure));
+        let failure = |served: &Arc<dyn Served>| served.seen().into_iter().rev().find_map(|saw| saw.failure);
+        let seen = self.look();
+        let wire = seen.wire();
+        let served = self.served.as_ref();
         Evidence {
-            wire: lock(&self.relay).as_ref().map(|r| r.reports()).unwrap_or_default(),
-            handshake: lock(&self.handshake).clone(),
-            processes: lock(&self.processes)
-                .iter()
-                .cloned()
-                .chain(self.served.as_ref().and_then(|served| served.process()))
-                .collect(),
+            wire,
+            handshake: seen.handshake,
+            processes: seen.processes.into_iter().chain(served.and_then(|served| served.process())).collect(),
             starts: self.starts.evidence(),
             client,
-            server,
+            server: served.and_then(failure),
             known: self.known.clone(),
             timeout,
         }
@@ -247,8 +258,50 @@ impl Senses {
             }
         }
     }
+
+    /// The lock is held for a look or a change, and nothing is called meanwhile that takes another.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy, to ask more of.
+    fn look(&self) -> Seen {
+        self.seen().clone()
+    }
+
+    fn relay(&self) -> Option<Arc<Relay>> {
+        self.seen().relay.clone()
+    }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Everybody looks and changes at once, in whatever order each of them asks for.
+    #[test]
+    fn nobody_who_looks_waits_for_another_for_ever() {
+        const ROUNDS: usize = 20_000;
+        let senses = Senses::new(Known::default(), None);
+        let asks: [fn(&Senses); 5] = [
+            |senses| drop(senses.evidence(None, None)),
+            |senses| senses.keep(0),
+            |senses| drop(senses.is_blind()),
+            |senses| senses.amend_handshake(|h| h.auto_mtls = true),
+            Senses::turn_over,
+        ];
+        let (done, all) = mpsc::channel();
+        for ask in asks {
+            let (senses, done) = (Arc::clone(&senses), done.clone());
+            std::thread::spawn(move || {
+                (0..ROUNDS).for_each(|_| ask(&senses));
+                let _ = done.send(());
+            });
+        }
+        for _ in asks {
+            all.recv_timeout(Duration::from_secs(60)).expect("every thread comes to its end");
+        }
+    }
 }

@@ -41,9 +41,10 @@ impl Watch {
                     self.begin(start, &started);
                     let sent = started.env.iter().find(|(k, v)| k == "PLUGIN_CLIENT_CERT" && !v.is_empty());
                     let arrived = self.arrives("PLUGIN_CLIENT_CERT", sent.map(|(_, pem)| pem.as_str()));
+                    let client_cert = arrived.and_then(crate::pki::pem_facts);
                     senses.amend_handshake(|h| {
                         h.auto_mtls = sent.is_some();
-                        h.client_cert = arrived.and_then(crate::pki::pem_facts);
+                        h.client_cert = client_cert;
                         h.cookie = self.cookie_seen(started.cookie_present);
                     });
                     senses.process(process_report(Side::Server, &started, None, false));
