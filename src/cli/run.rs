@@ -12,7 +12,7 @@ use super::args::{DebugSide, Evidence, RunArgs};
 use super::printer::Printer;
 use super::{certificates, exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
-use crate::exec::{Debug, Engine, Ground, Settings, Stop, Totals};
+use crate::exec::{Debug, Engine, Ground, Settings, Stalled, Stop, Totals};
 use crate::journal::{Resumed, RunFolder, Writer, evidence};
 use crate::outcome::evidence::Side;
 use crate::plan::{Plan, Selection};
@@ -249,11 +249,12 @@ impl Run {
         let Journal { folder, writer, header, .. } = journal;
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let (stop_tx, stop) = watch::channel(Stop::No);
+        let stalled = Stalled::default();
         let reporting = {
-            let folder = folder.clone();
+            let (folder, stalled) = (folder.clone(), stalled.clone());
             std::thread::Builder::new()
                 .name("reports".into())
-                .spawn(move || report_all(queue, writer, &header, &folder, &options))
+                .spawn(move || report_all(queue, writer, &header, &folder, (&options, &stalled)))
         };
         let reporting = match reporting {
             Ok(reporting) => reporting,
@@ -263,7 +264,7 @@ impl Run {
             }
         };
         let signals = tokio::spawn(watch_signals(interrupts, stop_tx));
-        let engine = Engine { plans, ground, settings, cache: builds(), events: events.clone(), stop };
+        let engine = Engine { plans, ground, settings, cache: builds(), events: events.clone(), stop, stalled };
         let ended = engine.run().await;
         signals.abort();
         let broken = ended.as_ref().err().map(|error| printer.error(&error.to_string())).is_some();
@@ -286,12 +287,12 @@ fn report_all(
     mut writer: Writer,
     header: &RunHeader,
     folder: &RunFolder,
-    options: &ReportOptions,
+    (options, stalled): (&ReportOptions, &Stalled),
 ) -> u8 {
     let mut live = Live::start(options, header, folder);
     let mut batch = Vec::with_capacity(EVENT_BATCH);
-    let mut folders = 0;
-    while queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
+    let (mut folders, mut over) = (0, false);
+    while !over && queue.blocking_recv_many(&mut batch, EVENT_BATCH) > 0 {
         if guard::is_ending() {
             // Everything is being killed, and cases fail of it: they have not come to a verdict.
             batch.clear();
@@ -306,10 +307,16 @@ fn report_all(
         }
         for event in batch.drain(..) {
             live.event(&event);
+            over |= matches!(event, RunEvent::RunFinished { .. });
         }
     }
     drop(writer);
-    live.finish()
+    let status = live.finish();
+    if stalled.is() {
+        // Nobody else can: the engine stands still. The guard ends what is below it.
+        guard::end_engine(exit::ERRORED);
+    }
+    status
 }
 
 /// Gives each red case a folder of evidence, up to a bound; after a failure no more are tried.

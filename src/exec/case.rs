@@ -87,6 +87,7 @@ pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
     let mut fresh = false;
     let mut counted = 0;
     loop {
+        run.pulse.moved();
         let (mut attempt, shared) = attempt(run, job, fresh).await;
         let ending = attempt.observation.ending;
         let red = verdict(&job.expected, [&attempt.observation], false).is_red();
@@ -125,6 +126,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         return (conclude(run, job, &end, Transcript::default(), None, Duration::ZERO), false);
     }
     let mut turn = run.peers.turn(&job.server, launch).await;
+    run.pulse.moved();
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();

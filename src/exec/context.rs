@@ -15,6 +15,7 @@ use super::lane::{DirectServer, Lane, StartFailure};
 use super::peers::Peers;
 use super::pool::Pool;
 use super::settings::Settings;
+use super::stall::Pulse;
 use super::tls::SideSpecs;
 use crate::axis::values::TlsMode;
 use crate::outcome::evidence::{Evidence, Reported, Side};
@@ -38,6 +39,8 @@ pub(super) struct RunContext {
     pub(super) codecs: HashMap<String, Result<Arc<crate::dynamic::Service>, String>>,
     /// Starts at a time.
     pub(super) starts: Semaphore,
+    /// Tells when the run stands still.
+    pub(super) pulse: Pulse,
     /// Endings that the run waits for.
     pub(super) teardown: TaskTracker,
     pub(super) scratch: Arc<Scratch>,

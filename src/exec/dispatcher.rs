@@ -135,11 +135,14 @@ impl Dispatcher {
         let started = RunEvent::CaseStarted { index: job.case.index, id: job.id.clone() };
         let _ = self.events.send(started).await;
         let run = Arc::clone(run);
+        let began = Instant::now();
+        run.pulse.begin(job.record(&run, began));
         running.spawn(async move {
             // A bug of the engine in one case is that case's error and nobody else's.
-            let panicked = job.record(&run, Instant::now());
             let case = AssertUnwindSafe(case::execute(&run, &job)).catch_unwind();
-            case.await.unwrap_or_else(|panic| crashed(panicked, &panic))
+            let record = case.await.unwrap_or_else(|panic| crashed(job.record(&run, began), &panic));
+            run.pulse.end(record.index);
+            record
         });
     }
 

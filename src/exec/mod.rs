@@ -1,7 +1,7 @@
 //! Executes plans: admission, shared instances, attempts, senses, teardown. L5: reads `plan`, `peer`,
 //! `wire`, `process`; gives events, and knows nothing of who reads them.
 //!
-//! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet · `case` is one case from admission to record ·
+//! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet, `stall` ends a run that stands still · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers, `shims` follows its plugin · `pool` shares lanes and servers · `senses` watch a
 //! lane · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
 //! clients that know no messages · `alone` are roles without a plan, for the shell · `peers` prepares peers · `outside` are peers that are only programs ·
@@ -25,6 +25,7 @@ mod script;
 mod senses;
 mod settings;
 mod shims;
+mod stall;
 mod starts;
 mod tls;
 mod transcript;
@@ -49,6 +50,8 @@ use self::peers::{Peers, PeersParts};
 use self::pool::Pool;
 use self::programs::PluginSpawner;
 pub use self::settings::Settings;
+use self::stall::Pulse;
+pub use self::stall::Stalled;
 use crate::event::RunEvent;
 use crate::peer::build::Builder;
 use crate::peer::builtin::{BuiltinClient, BuiltinServer};
@@ -75,6 +78,8 @@ pub struct Engine {
     pub events: mpsc::Sender<RunEvent>,
     /// When to stop.
     pub stop: watch::Receiver<Stop>,
+    /// Becomes true before the last event of a run that stood still.
+    pub stalled: Stalled,
 }
 
 /// Why a run cannot even begin.
@@ -186,6 +191,7 @@ impl Engine {
             settings,
             authority,
             hub,
+            pulse: Pulse::watch(&scenario.timeouts, started, self.events.clone(), self.stalled.clone()),
             lanes: Pool::new(idle),
             servers: Pool::new(idle),
             codecs,
@@ -199,6 +205,7 @@ impl Engine {
 
     /// Ends everything that is still up, in order, unless the user wants out at once.
     async fn take_down(&self, run: &RunContext) {
+        run.pulse.wind_down();
         run.peers.give_up();
         run.lanes.clear();
         run.servers.clear();

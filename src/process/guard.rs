@@ -195,6 +195,12 @@ fn engine_watches_guard(pipe: &OwnedFd) {
     on_guard_death();
 }
 
+/// Ends the engine at once with this status, whatever its threads are doing; the guard then ends
+/// everything below it and removes its folders.
+pub(crate) fn end_engine(status: u8) -> ! {
+    sys::exit_now(i32::from(status));
+}
+
 fn on_guard_death() {
     ENDING.store(true, Ordering::SeqCst);
     let _ = writeln!(std::io::stderr(), "error: the process that guards this run was killed; ending the run");
