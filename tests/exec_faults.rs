@@ -96,6 +96,21 @@ fn a_pattern_that_is_no_regex_is_shown_in_its_line() {
 }
 
 #[test]
+fn a_client_that_cannot_know_its_server_is_found_before_it_runs() {
+    let place = Place::new();
+    let launching = |client: &str| {
+        write(&place, client, GOOD);
+        let yaml = place.read("faults.yaml").replace("launch.direct", "launch.plugin");
+        assert!(yaml.contains("launch.plugin"), "{yaml}");
+        place.write("faults.yaml", &yaml);
+        place.run(["check", "faults.yaml"])
+    };
+    let client = |words: &str| format!("{{ run: [\"true\", \"{words}\"], patterns: {PATTERNS} }}");
+    launching(&client("{{ key }}")).exits(2).says("never-started").says("{{ server.program }}");
+    launching(&client("--server={{ server.program }}")).exits(0);
+}
+
+#[test]
 fn what_no_pattern_fits_is_errored_and_quoted_whatever_its_encoding() {
     let place = Place::new();
     let client = "{ run: [printf, 'caf\\351 au lait'], patterns: [{ exit: 3, ok: true }] }";

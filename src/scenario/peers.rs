@@ -307,6 +307,18 @@ fn client_role(sink: &mut Sink, context: &mut Context<'_>, node: &Node) -> Optio
         _ => ClientWay::Exec(program?.into()),
     };
     let provides = provides(sink, context, &fields, own.then(|| builtin::client(fields.span)));
+    if let ClientWay::Exec(client) = &way
+        && let Some(launches) = provides.iter().find(|c| filter::glob(&c.name, "launch.plugin"))
+        && !client.names("server.program")
+    {
+        sink.error(
+            "never-started",
+            launches.span,
+            "a client that starts its server itself has to be told which",
+            "no command of it names the server's program",
+            "give it `{{ server.program }}` as an argument or a variable, or leave out `launch.plugin`",
+        );
+    }
     Some(ClientRole { way, provides })
 }
 

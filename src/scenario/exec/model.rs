@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use regex::bytes::Regex;
 
+use super::super::template;
 use crate::diag::Span;
 use crate::filter::Expr;
 use crate::outcome::{Exit, Phase};
@@ -25,6 +26,26 @@ pub struct ExecClient {
     pub rewrite: Rewrite,
     /// Where it is declared.
     pub span: Span,
+}
+
+impl ExecClient {
+    /// Whether any text of a command that does work names this (`server.program`) in a template.
+    pub(in crate::scenario) fn names(&self, dotted: &str) -> bool {
+        let runs = self.ops.values().chain(&self.call).chain(&self.test);
+        let mut texts = runs.flat_map(|run| run.command.texts());
+        texts.any(|text| template::names(text).is_ok_and(|names| names.iter().any(|name| name == dotted)))
+    }
+}
+
+impl ExecCommand {
+    /// All of its templates.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let args = self.run.iter().flat_map(|arg| match arg {
+            Arg::Text(text) => std::slice::from_ref(text),
+            Arg::Group { args, .. } => args,
+        });
+        args.chain(self.env.values()).chain(&self.folder).chain(&self.stdin)
+    }
 }
 
 /// What is changed of a server's start that a client composed.
