@@ -13,6 +13,7 @@ use super::context::RunContext;
 use super::ground::{Ground, Spot};
 use super::lane::{self, LAST_EXIT, Lane, LaneRequest, StartFailure};
 use super::pool::Lease;
+use super::progress::Progress;
 use super::script::{self, Scene};
 use super::tls::SideSpecs;
 use super::transcript::Transcript;
@@ -44,6 +45,8 @@ pub(super) struct Job {
     pub(super) isolation: Isolation,
     pub(super) script: Arc<Script>,
     pub(super) expected: Expected,
+    /// Of the attempt that is under way.
+    pub(super) progress: Progress,
 }
 
 /// Which connection a case can share: everything that affects it, by name.
@@ -91,21 +94,39 @@ pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
         let (mut attempt, shared) = attempt(run, job, fresh).await;
         let ending = attempt.observation.ending;
         let red = verdict(&job.expected, [&attempt.observation], false).is_red();
-        let again = if !red || ending == Ending::Passed {
-            false
-        } else if shared && !fresh {
+        // An expected failure says nothing either where the ground was gone before the case came.
+        let suspect = ending != Ending::Passed && (red || is_undermined(&attempt));
+        let again = if shared && !fresh && suspect {
             attempt.on_shared = true;
             true
+        } else if !red || ending == Ending::Passed {
+            false
         } else {
             counted += 1;
             counted < retry.attempts && retry.only.contains(&ending) && job.expected == Expected::Passed
         };
         record.attempts.push(attempt);
         if !again {
-            return record;
+            break;
         }
         fresh = true;
     }
+    if let [first, .., last] = record.attempts.as_slice()
+        && first.on_shared
+        && first.observation.ending != last.observation.ending
+    {
+        // What the others used is to blame: nobody is to meet it again.
+        run.lanes.forget(&run.lane_key(job));
+        run.servers.forget(&run.server_key(job));
+    }
+    record
+}
+
+/// Whether an attempt failed because nothing was there any more: a driver that another case brought
+/// down, a server that has ended.
+fn is_undermined(attempt: &Attempt) -> bool {
+    let code = attempt.observation.cause.as_ref().map_or("", |cause| &cause.code);
+    code == "driver.broken" || code.starts_with("connect.refused")
 }
 
 /// One attempt, and whether it was on something that other cases used too.
@@ -127,15 +148,16 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     }
     let mut turn = run.peers.turn(&job.server, launch).await;
     run.pulse.moved();
+    job.progress.reset();
     let started = Instant::now();
     let budget = run.plan.scenario().timeouts.case;
     let mut transcript = Transcript::default();
     let mut ground = None;
     let outcome = {
         let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut ground);
-        tokio::time::timeout(budget, work).await
+        within(budget, &job.progress, work).await
     };
-    let end = outcome.unwrap_or_else(|_| {
+    let end = outcome.unwrap_or_else(|| {
         let waiting = transcript.waiting();
         let waiting = if waiting.is_empty() { "the peers to be connected" } else { &waiting };
         End::Timeout(format!("the case did not end within {budget:?}; it was waiting for {waiting}"))
@@ -147,12 +169,39 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         (_, Some(lease)) => lease.is_shared() || lease.value().shares_its_server(),
         _ => false,
     };
+    // A driver serves many cases, and this one need not be the one that brought it down.
+    let shared = shared || broke_off(&end);
     let poison = !matches!(end, End::Passed | End::Check(_) | End::Script(_));
     if poison && let Some(lease) = lease {
         lease.poison();
     }
-    let elapsed = started.elapsed();
+    let elapsed = started.elapsed().saturating_sub(job.progress.queued());
     (conclude(run, job, &end, transcript, ground.as_ref(), elapsed), shared)
+}
+
+/// The work's result within its budget, to which the time in the engine's own queue is added.
+async fn within<T>(budget: Duration, progress: &Progress, work: impl Future<Output = T>) -> Option<T> {
+    let started = tokio::time::Instant::now();
+    let mut work = std::pin::pin!(work);
+    loop {
+        let end = started + budget + progress.queued();
+        if let Ok(done) = tokio::time::timeout_at(end, &mut work).await {
+            return Some(done);
+        }
+        if started + budget + progress.queued() <= end {
+            return None;
+        }
+    }
+}
+
+/// Whether the driver of a role has gone.
+fn broke_off(end: &End) -> bool {
+    let reported = match end {
+        End::Failed(failure) => Some(&failure.reported),
+        End::NoLane(failure, _) => failure.error.as_ref().map(|error| &error.reported),
+        _ => None,
+    };
+    reported.and_then(|reported| reported.cause.as_ref()).is_some_and(|cause| cause.code == "driver.broken")
 }
 
 /// How an attempt came to its end.
@@ -318,7 +367,7 @@ async fn lease(
         match launch {
             Launch::Plugin => {
                 let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
-                in_turn(run, lane::launch(run, request(folder))).await.map_err(Box::new)
+                in_turn(run, job, lane::launch(run, request(folder))).await.map_err(Box::new)
             }
             Launch::Direct => {
                 let mut server_key = run.server_key(job);
@@ -335,7 +384,7 @@ async fn lease(
                     .servers
                     .lease(&server_key, async || {
                         let folder = run.fresh_folder().map_err(|e| Box::new(run.start_failure(&e)))?;
-                        in_turn(run, lane::serve(run, &request(folder), false)).await.map_err(Box::new)
+                        in_turn(run, job, lane::serve(run, &request(folder), false)).await.map_err(Box::new)
                     })
                     .await;
                 let server = match server {
@@ -362,8 +411,10 @@ async fn lease(
 }
 
 /// Takes a start's place for work on a processor. A start that waits rather than works gives it up.
-pub(super) async fn in_turn<T>(run: &RunContext, start: impl Future<Output = T>) -> T {
+pub(super) async fn in_turn<T>(run: &RunContext, job: &Job, start: impl Future<Output = T>) -> T {
+    let queued = job.progress.queue();
     let permit = run.starts.acquire().await;
+    drop(queued);
     let mut start = std::pin::pin!(start);
     if let Ok(started) = tokio::time::timeout(START_PATIENCE, &mut start).await {
         started
@@ -390,6 +441,8 @@ fn conclude(
         _ => None,
     };
     let passed = matches!(end, End::Passed);
+    // A case that ran out of time while it was connecting has its evidence in what was begun.
+    let begun = job.progress.begun().filter(|_| lane.is_none() && matches!(end, End::Timeout(_)));
     let ran_out = match end {
         End::Timeout(_) => Some(RanOut {
             phase: if lane.is_some() { Phase::Rpc } else { Phase::Connect },
@@ -401,6 +454,7 @@ fn conclude(
     let evidence = match (end, lane) {
         (End::NoLane(failure, _), _) => (*failure.evidence).clone(),
         (_, Some(lane)) => lane.senses.evidence(reported, ran_out),
+        _ if let Some(begun) = &begun => begun.senses.evidence(None, ran_out),
         _ => Evidence { timeout: ran_out, ..Evidence::default() },
     };
     let facts = match end {
@@ -481,7 +535,10 @@ fn conclude(
             let declared = lane.commands.iter().filter(|c| commands.iter().all(|run| run.role != c.role)).cloned();
             (declared.chain(commands.clone()).collect(), output)
         }
-        _ => (Vec::new(), Vec::new()),
+        _ => match begun {
+            Some(begun) => (begun.commands, run.peers.outputs(&job.client, &job.server)),
+            None => (Vec::new(), Vec::new()),
+        },
     };
     Attempt {
         observation,

@@ -26,6 +26,7 @@ use crate::plan::Plan;
 use crate::process::hub::Hub;
 use crate::process::scratch::Scratch;
 use crate::scenario::model::Affects;
+use crate::scenario::reads::ALL;
 
 /// Everything that the cases of one run share.
 pub(super) struct RunContext {
@@ -124,15 +125,19 @@ impl RunContext {
     }
 
     fn key(&self, job: &Job, from: Affects) -> LaneKey {
-        job.axes
-            .iter()
-            .filter(|(axis, _)| match axis.as_str() {
-                "client" => from <= Affects::Client,
-                "server" | "service" => true,
-                _ => self.plan.affects(&job.case, axis) >= from,
-            })
-            .map(|(axis, value)| (axis.clone(), value.clone()))
-            .collect()
+        let names = self.peers.reads(&job.server);
+        let reads = |axis: &str| names.contains(axis) || names.contains(ALL);
+        // Only the server's end sees the certificate of a client, so that it must know whose it is.
+        let whose = job.request.client_key.is_some();
+        let matters = |axis: &str| match axis {
+            "client" => from <= Affects::Client || whose || reads(axis),
+            "client_key" if whose => true,
+            "server" | "service" => true,
+            _ => self.plan.affects(&job.case, axis) >= from || reads(axis),
+        };
+        let axes = job.axes.iter().filter(|(axis, _)| matters(axis));
+        let script = names.contains("script").then(|| ("script".to_owned(), job.script.name.clone()));
+        axes.map(|(axis, value)| (axis.clone(), value.clone())).chain(script).collect()
     }
 
     /// The same key, never equal to another.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::case::{self, Job};
 use super::context::RunContext;
 use super::peers::Readiness;
+use super::progress::Progress;
 use super::waiting::Waiting;
 use crate::event::{CaseRecord, RunEvent};
 use crate::outcome::{Cause, Certainty, Expected, Phase};
@@ -244,6 +245,7 @@ impl Job {
             isolation: plan.isolation(&case),
             script: Arc::clone(plan.script(&case)),
             expected,
+            progress: Progress::default(),
             case,
         };
         match conflict {

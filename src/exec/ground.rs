@@ -262,7 +262,7 @@ impl<'a> Ground<'a> {
         let wishes = Wishes { limits: spot.limits, ..Wishes::default() };
         let request = self.request(job, &spot.specs, folder, wishes);
         let alone = self.job.script.rules_servers();
-        let server = in_turn(self.run, lane::serve(self.run, &request, alone)).await.map_err(Box::new)?;
+        let server = in_turn(self.run, self.job, lane::serve(self.run, &request, alone)).await.map_err(Box::new)?;
         *lock(&spot.server) = Some(Arc::new(server));
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<'a> Ground<'a> {
         let lane = match &spot.server {
             None => {
                 let folder = self.run.fresh_folder().map_err(|e| Box::new(self.run.start_failure(&e)))?;
-                in_turn(self.run, lane::launch(self.run, self.request(job, specs, folder, spot.wishes))).await
+                in_turn(self.run, self.job, lane::launch(self.run, self.request(job, specs, folder, spot.wishes))).await
             }
             Some(server) => {
                 let running = lock(&server.server).clone();

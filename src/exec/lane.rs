@@ -23,6 +23,7 @@ use crate::wire::{Endpoint, Relay};
 
 use super::case::Job;
 use super::context::RunContext;
+use super::far::FarEnd;
 use super::outside;
 use super::senses::Senses;
 use super::shims::Watch;
@@ -190,6 +191,7 @@ pub(super) struct DirectServer {
     /// Connections that were made to it: with more than one, what its end saw may be another case's.
     connections: AtomicU64,
     served: Option<Arc<dyn Served>>,
+    far: Option<Arc<FarEnd>>,
     /// The process that serves nothing else, as far as that is known.
     process: Option<Driver>,
     in_process: bool,
@@ -278,6 +280,7 @@ pub(super) async fn serve(
     match start.await {
         Ok((served, target)) => Ok(DirectServer {
             connections: AtomicU64::new(0),
+            far: served.clone().map(FarEnd::new),
             served,
             process,
             in_process,
@@ -309,8 +312,12 @@ pub(super) async fn connect(
     server: Arc<DirectServer>,
 ) -> Result<Lane, StartFailure> {
     server.connections.fetch_add(1, Ordering::Relaxed);
+    if let Some(far) = &server.far {
+        far.dial(request.client, &request.tls.client);
+    }
     let commands = vec![run.peers.command(request.client, Side::Client), server.command.clone()];
-    let senses = Senses::new(request.tls.known(), server.served.clone());
+    let senses = Senses::new(request.tls.known(), server.far.clone());
+    request.job.progress.begin(&senses, &commands);
     let fail = |evidence, certain, error, output| StartFailure {
         evidence: Box::new(evidence),
         certain,
@@ -386,6 +393,7 @@ pub(super) async fn launch(run: &RunContext, request: LaneRequest<'_>) -> Result
     };
     commands.push(PeerCommand { role: format!("server {}", request.server), command: plugin.shown.clone() });
     let senses = Senses::new(request.tls.known(), None);
+    request.job.progress.begin(&senses, &commands);
     let order = order(&request.host);
     let composer = match outside::composer(run, &request, &plugin, order.clone()) {
         Ok(composer) => composer,

@@ -3,7 +3,7 @@
 //!
 //! `dispatcher` admits cases and owns the counts, `waiting` are those that cannot be yet, `stall` ends a run that stands still · `case` is one case from admission to record ·
 //! `lane` gets a connection between two peers, `shims` follows its plugin · `pool` shares lanes and servers · `senses` watch a
-//! lane · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
+//! lane, `far` is what its server tells, `progress` is how far an attempt has come · `ground` is what a script stands on, `script` runs its operations there · `acts` are ops of
 //! clients that know no messages · `alone` are roles without a plan, for the shell · `peers` prepares peers · `outside` are peers that are only programs ·
 //! `tls` makes certificates · `context` is what the cases of a run have in common.
 
@@ -15,12 +15,14 @@ mod compose;
 mod context;
 mod debug;
 mod dispatcher;
+mod far;
 mod ground;
 mod lane;
 mod outside;
 mod peers;
 mod pool;
 mod programs;
+mod progress;
 mod script;
 mod senses;
 mod settings;

@@ -1,7 +1,7 @@
 //! The peers of a run: prepared on demand (built, probed), each external one with at most one
 //! long-lived driver per role. Says at any moment whether a case's peers are ready.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,6 +85,8 @@ pub(super) struct Peers {
     require: bool,
     log_level: Option<String>,
     pub(super) outside: Outside,
+    /// What the commands of servers depend on.
+    reads: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What the registry is made from.
@@ -102,7 +104,14 @@ pub(super) struct PeersParts {
 impl Peers {
     pub(super) fn new(parts: PeersParts) -> Self {
         let PeersParts { plan, builder, spawner, events, builtin_client, builtin_server, require, log_level } = parts;
+        let reads = plan
+            .scenario()
+            .peers
+            .iter()
+            .map(|(name, peer)| (name.clone(), crate::scenario::reads::server(peer)))
+            .collect();
         Self {
+            reads,
             plan,
             states: Arc::default(),
             changed: Arc::new(watch::channel(0).0),
@@ -298,6 +307,13 @@ impl Peers {
             self.driver(peer, Side::Server, command).warm().await?;
         }
         Ok(())
+    }
+
+    /// The axes that a server's commands read, whatever these say that they affect: cases that differ
+    /// there have servers of their own.
+    pub(super) fn reads(&self, server: &str) -> &BTreeSet<String> {
+        static NOTHING: BTreeSet<String> = BTreeSet::new();
+        self.reads.get(server).unwrap_or(&NOTHING)
     }
 
     /// The client role of a peer.

@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::far::FarEnd;
 use super::starts::Starts;
 use crate::outcome::diagnose::{self, Diagnosis};
 use crate::outcome::evidence::{
     ConnectionFacts, Evidence, HandshakeReport, Known, Opening, ProcessReport, RanOut, Reported, ServerStart, Spoken,
     WireReport,
 };
-use crate::peer::Served;
 use crate::wire::Relay;
 
 /// Senses of one lane; shared by the cases on it.
 pub(super) struct Senses {
     /// One lock for all of it: with several, who takes them in another order stops the whole run.
     seen: Mutex<Seen>,
-    served: Option<Arc<dyn Served>>,
+    far: Option<Arc<FarEnd>>,
     known: Known,
     changed: watch::Sender<u64>,
     ending: AtomicBool,
@@ -46,10 +46,10 @@ impl Seen {
 }
 
 impl Senses {
-    pub(super) fn new(known: Known, served: Option<Arc<dyn Served>>) -> Arc<Self> {
+    pub(super) fn new(known: Known, far: Option<Arc<FarEnd>>) -> Arc<Self> {
         Arc::new(Self {
             seen: Mutex::default(),
-            served,
+            far,
             known,
             changed: watch::channel(0).0,
             ending: AtomicBool::new(false),
@@ -219,17 +219,16 @@ impl Senses {
 
     /// Everything seen so far, with the client's account of a failure.
     pub(super) fn evidence(&self, client: Option<Reported>, timeout: Option<RanOut>) -> Evidence {
-        let failure = |served: &Arc<dyn Served>| served.seen().into_iter().rev().find_map(|saw| saw.failure);
         let seen = self.look();
         let wire = seen.wire();
-        let served = self.served.as_ref();
+        let far = self.far.as_ref();
         Evidence {
             wire,
             handshake: seen.handshake,
-            processes: seen.processes.into_iter().chain(served.and_then(|served| served.process())).collect(),
+            processes: seen.processes.into_iter().chain(far.and_then(|far| far.process())).collect(),
             starts: self.starts.evidence(),
             client,
-            server: served.and_then(failure),
+            server: far.and_then(|far| far.failure()),
             known: self.known.clone(),
             timeout,
         }
@@ -237,12 +236,12 @@ impl Senses {
 
     /// What was run of a server that is only a program.
     pub(super) fn server_account(&self) -> Option<crate::peer::Account> {
-        self.served.as_ref().map(|served| served.account())
+        self.far.as_ref().map(|far| far.account())
     }
 
     /// What the server's end knows of its connections.
     pub(super) fn server_facts(&self) -> Option<ConnectionFacts> {
-        self.served.as_ref().and_then(|served| served.seen().into_iter().rev().find_map(|saw| saw.facts))
+        self.far.as_ref().and_then(|far| far.facts())
     }
 
     /// Resolves when a failure is certain, whatever the client still hopes for.

@@ -152,17 +152,23 @@ impl Registrations {
 /// When there is no descriptor or process left. A run can do without.
 pub(super) fn start_cleaner() -> nix::Result<OwnedFd> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let (apart, tell_apart) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     if let ForkResult::Child = sys::fork_single_threaded()? {
-        drop(writer);
+        drop((writer, apart));
+        // Out of reach of the terminal and of a kill of the group.
+        let _ = nix::unistd::setsid();
+        drop(tell_apart);
         sys::exit_now(clean(reader));
     }
+    drop(tell_apart);
+    // Until then a kill of the group would end it together with those that it cleans up after: on a
+    // busy machine the engine can be far ahead of it.
+    while nix::unistd::read(&apart, &mut [0]) == Err(Errno::EINTR) {}
     Ok(writer)
 }
 
 /// The cleaner's whole life. Normally it ends with the guard, which sweeps it like all else.
 fn clean(pipe: OwnedFd) -> i32 {
-    // Out of reach of the terminal and of a kill of the group.
-    let _ = nix::unistd::setsid();
     let _ = prctl::set_name(c"soupscen-clean");
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
     let Ok(pipe) = isolate(pipe) else { return 1 };

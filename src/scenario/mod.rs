@@ -24,6 +24,7 @@ mod matrix;
 mod peers;
 mod proto;
 mod reader;
+pub(crate) mod reads;
 mod rules;
 pub(crate) mod scope;
 mod scripts;

@@ -39,7 +39,7 @@ impl ExecClient {
 
 impl ExecCommand {
     /// All of its templates.
-    fn texts(&self) -> impl Iterator<Item = &String> {
+    pub(in crate::scenario) fn texts(&self) -> impl Iterator<Item = &String> {
         let args = self.run.iter().flat_map(|arg| match arg {
             Arg::Text(text) => std::slice::from_ref(text),
             Arg::Group { args, .. } => args,
