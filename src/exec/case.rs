@@ -155,7 +155,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     let mut ground = None;
     let outcome = {
         let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut ground);
-        within(budget, &job.progress, work).await
+        job.progress.within(budget, work).await
     };
     let end = outcome.unwrap_or_else(|| {
         let waiting = transcript.waiting();
@@ -177,21 +177,6 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     }
     let elapsed = started.elapsed().saturating_sub(job.progress.queued());
     (conclude(run, job, &end, transcript, ground.as_ref(), elapsed), shared)
-}
-
-/// The work's result within its budget, to which the time in the engine's own queue is added.
-async fn within<T>(budget: Duration, progress: &Progress, work: impl Future<Output = T>) -> Option<T> {
-    let started = tokio::time::Instant::now();
-    let mut work = std::pin::pin!(work);
-    loop {
-        let end = started + budget + progress.queued();
-        if let Ok(done) = tokio::time::timeout_at(end, &mut work).await {
-            return Some(done);
-        }
-        if started + budget + progress.queued() <= end {
-            return None;
-        }
-    }
 }
 
 /// Whether the driver of a role has gone.

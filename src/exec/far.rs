@@ -65,3 +65,63 @@ impl FarEnd {
         self.served.seen().into_iter().rev().find_map(of)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::axis::values::TlsMode;
+    use crate::outcome::evidence::Side;
+    use crate::outcome::{Certainty, Phase};
+    use crate::peer::{ServerSaw, Target};
+
+    /// A server that has seen a connection, and one that failed.
+    struct Saw;
+
+    impl Served for Saw {
+        fn target(&self) -> Target {
+            Target::Tcp(([127, 0, 0, 1], 1).into())
+        }
+
+        fn seen(&self) -> Vec<ServerSaw> {
+            let facts = ConnectionFacts {
+                side: Side::Server,
+                certainty: Certainty::Observed,
+                tls: Some(true),
+                version: None,
+                group: None,
+                cipher: None,
+                peer_cert: None,
+                peer_cert_sha256: None,
+                peer_cert_shown: None,
+                transport: None,
+            };
+            let failure =
+                Reported { phase: Some(Phase::Tls), error: "bad".into(), native: None, status: None, cause: None };
+            vec![ServerSaw { facts: Some(facts), failure: None }, ServerSaw { facts: None, failure: Some(failure) }]
+        }
+
+        fn stop(self: Arc<Self>, _: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[test]
+    fn what_it_saw_of_another_connection_is_not_told_of_this_one() {
+        let (none, server) = (TlsSpec::none(), TlsSpec { mode: TlsMode::Server, ..TlsSpec::none() });
+        let far = FarEnd::new(Arc::new(Saw));
+        let tells = || (far.facts().is_some(), far.failure().is_some());
+        far.dial("go", &none);
+        far.dial("go", &none);
+        assert_eq!(tells(), (true, true), "all of them are alike");
+        far.dial("go", &server);
+        assert_eq!(tells(), (false, false), "another request");
+        let far = FarEnd::new(Arc::new(Saw));
+        far.dial("go", &none);
+        far.dial("python", &none);
+        assert!(far.facts().is_none() && far.failure().is_none(), "another client");
+    }
+}

@@ -2,7 +2,9 @@
 //! case's, and the senses of the connection that is being made, should it never come to be.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::senses::Senses;
 use crate::event::PeerCommand;
@@ -39,6 +41,22 @@ impl Progress {
         state.waiting += 1;
         state.since.get_or_insert_with(Instant::now);
         Queued(self)
+    }
+
+    /// What `work` gives within `budget`, to which the time in the queue is added.
+    pub(super) async fn within<T>(&self, budget: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let started = Instant::now();
+        let mut work = std::pin::pin!(work);
+        loop {
+            let end = started + budget + self.queued();
+            if let Ok(done) = tokio::time::timeout_at(end, &mut work).await {
+                return Some(done);
+            }
+            // It stood in the queue meanwhile.
+            if started + budget + self.queued() <= end {
+                return None;
+            }
+        }
     }
 
     /// How long at least one of its starts stood in the queue.
@@ -81,22 +99,43 @@ impl Drop for Queued<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn time_in_the_queue_counts_once_however_many_wait() {
+    const SHORT: Duration = Duration::from_millis(5);
+
+    #[tokio::test]
+    async fn time_in_the_queue_counts_once_however_many_wait() {
         let progress = Progress::default();
         assert_eq!(progress.queued(), Duration::ZERO);
-        let first = progress.queue();
-        let second = progress.queue();
-        std::thread::sleep(Duration::from_millis(5));
+        let begun = Instant::now();
+        let (first, other) = (progress.queue(), progress.queue());
+        tokio::time::sleep(SHORT).await;
         drop(first);
-        let meanwhile = progress.queued();
-        assert!(meanwhile >= Duration::from_millis(5), "one still waits");
-        drop(second);
+        tokio::time::sleep(SHORT).await;
+        assert!(progress.queued() >= 2 * SHORT, "one still waits");
+        drop(other);
         let total = progress.queued();
-        assert!(total >= meanwhile);
-        std::thread::sleep(Duration::from_millis(2));
+        assert!(total <= begun.elapsed(), "no wait is counted twice");
+        tokio::time::sleep(SHORT).await;
         assert_eq!(progress.queued(), total, "nobody waits");
         progress.reset();
         assert_eq!(progress.queued(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_not_at_the_cost_of_the_work() {
+        let budget = Duration::from_secs(2);
+        let work = async |progress: &Progress, queue: Duration, own: Duration| {
+            for _ in 0..2 {
+                let queued = progress.queue();
+                tokio::time::sleep(queue).await;
+                drop(queued);
+                tokio::time::sleep(own).await;
+            }
+        };
+        let progress = Progress::default();
+        let (queued, own) = (budget * 3 / 5, budget / 20);
+        assert_eq!(progress.within(budget, work(&progress, queued, own)).await, Some(()), "nearly all of it was queue");
+        let progress = Progress::default();
+        let (queued, own) = (budget / 20, budget * 3 / 5);
+        assert_eq!(progress.within(budget, work(&progress, queued, own)).await, None, "nearly all of it was work");
     }
 }
