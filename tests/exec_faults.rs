@@ -388,3 +388,31 @@ scripts:
     }
     assert!(place.processes().is_empty());
 }
+
+#[test]
+fn a_timeout_that_was_expected_is_not_the_reason_of_what_fails_later() {
+    let place = Place::new();
+    let file = place.write(
+        "slow.py",
+        r#"
+import socket, sys
+key, host, port = sys.argv[1:]
+socket.create_connection((host, int(port))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+sys.exit(1 if key == "slow" else 2)
+"#,
+    );
+    let client = format!(
+        "{{ run: [python3, {}, \"{{{{ key }}}}\", \"{{{{ server.host }}}}\", \"{{{{ server.port }}}}\"], \
+         patterns: [{{ exit: 1, code: DEADLINE_EXCEEDED }}, {{ exit: 2, error: rpc, text: out of luck }}] }}",
+        file.display()
+    );
+    write(&place, &client, GOOD);
+    let ops = "{ get: { key: slow }, expect: { code: DEADLINE_EXCEEDED } }, { get: { key: b } }";
+    let yaml = place.read("faults.yaml").replace("{ get: { key: a }, expect: { code: NOT_FOUND } }", ops);
+    assert!(yaml.contains("key: slow"), "{yaml}");
+    place.write("faults.yaml", &yaml);
+    let (ran, results) = place.results("faults.yaml", &[]);
+    let seen = observation(&results.cases()[0]);
+    assert_eq!((text(&seen["ending"]), text(&seen["cause"]["code"])), ("failed", "rpc.failed"), "{seen:#}\n{ran}");
+    assert!(text(&seen["cause"]["text"]).contains("out of luck"), "{seen:#}");
+}
