@@ -324,3 +324,95 @@ scripts:
     assert_eq!(results.counts().get("passed"), Some(&12), "{:?}\n{ran}", results.verdicts());
     assert!(place.processes().is_empty());
 }
+
+/// A server with a port of its own, on a folder of the case.
+fn own_port(name: &str, port: u16, end: &str) -> String {
+    format!(
+        "
+  {name}:
+    server:
+      exec:
+        run: [{SOUPSCEN}, serve, kv, --address=127.0.0.1:{port}]
+        env: {{ KV_STORAGE_DIR: \"{{{{ storage }}}}\" }}
+        address: 127.0.0.1:{port}
+        end: {end}
+        exclusive: the-port
+      provides: [kv, tls.none, tls.server]"
+    )
+}
+
+#[test]
+fn a_server_with_a_port_of_its_own_is_ended_and_started() {
+    let place = Place::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // The last two are killed after their grace: they do not know how they are asked.
+    let [by_signal, by_stdin, by_call] = [("one", "signal"), ("two", "stdin"), ("three", "{ call: proto.KV/End }")]
+        .map(|(name, end)| own_port(name, port, end));
+    place.write(
+        "restart.yaml",
+        &format!(
+            "soupscen: 1
+name: restart
+timeouts: {{ case: 60s, start: 20s, op: 20s, grace: 300ms }}
+peers:
+  rust: {{ builtin: {{}} }}{by_signal}{by_stdin}{by_call}
+matrix:
+  axes: {{ client: [rust], server: [one, two, three], tls: [none] }}
+scripts:
+  restarts:
+    ops:
+      - put: {{ key: a, value: kept }}
+      - server: restart
+      - get: {{ key: a }}
+        expect: {{ value: kept }}
+      - server: stop
+      - server: start
+      - get: {{ key: a }}
+        expect: {{ value: kept }}
+  two:
+    ops:
+      - connect: {{ as: other, with: {{ tls: server }} }}
+      - get: {{ key: a }}
+        on: other
+"
+        ),
+    );
+    place.run(["plan", "restart.yaml"]).exits(0).says("6 cases, 3 to run, 3 unsupported");
+    let (ran, results) = place.results("restart.yaml", &[]);
+    for server in ["one", "two", "three"] {
+        let of = |script: &str| results.case(&[script, &format!("server={server}")]);
+        assert_eq!(text(&of("restarts")["verdict"]), "passed", "{ran}");
+        let two = of("/two[");
+        assert_eq!(text(&two["verdict"]), "unsupported", "{ran}");
+        assert!(text(&two["why"]).contains("never up beside another one (`exclusive: the-port`)"), "{two:#}");
+    }
+    assert!(place.processes().is_empty());
+}
+
+#[test]
+fn a_timeout_that_was_expected_is_not_the_reason_of_what_fails_later() {
+    let place = Place::new();
+    let file = place.write(
+        "slow.py",
+        r#"
+import socket, sys
+key, host, port = sys.argv[1:]
+socket.create_connection((host, int(port))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+sys.exit(1 if key == "slow" else 2)
+"#,
+    );
+    let client = format!(
+        "{{ run: [python3, {}, \"{{{{ key }}}}\", \"{{{{ server.host }}}}\", \"{{{{ server.port }}}}\"], \
+         patterns: [{{ exit: 1, code: DEADLINE_EXCEEDED }}, {{ exit: 2, error: rpc, text: out of luck }}] }}",
+        file.display()
+    );
+    write(&place, &client, GOOD);
+    let ops = "{ get: { key: slow }, expect: { code: DEADLINE_EXCEEDED } }, { get: { key: b } }";
+    let yaml = place.read("faults.yaml").replace("{ get: { key: a }, expect: { code: NOT_FOUND } }", ops);
+    assert!(yaml.contains("key: slow"), "{yaml}");
+    place.write("faults.yaml", &yaml);
+    let (ran, results) = place.results("faults.yaml", &[]);
+    let seen = observation(&results.cases()[0]);
+    assert_eq!((text(&seen["ending"]), text(&seen["cause"]["code"])), ("failed", "rpc.failed"), "{seen:#}\n{ran}");
+    assert!(text(&seen["cause"]["text"]).contains("out of luck"), "{seen:#}");
+}

@@ -5,7 +5,7 @@ mod run;
 
 use std::collections::BTreeSet;
 
-use run::{PUT_GET, Place, SOUPSCEN, observation, text};
+use run::{PUT_GET, Place, ROOT, SOUPSCEN, observation, text, toolchains};
 
 #[test]
 fn a_case_that_checks_nothing_is_errored() {
@@ -202,4 +202,45 @@ matrix: {{ axes: {{ client: [rust], server: [broken, rust], launch: [plugin], tl
     let ran = place.run(["run", "--resume", "latest", "--json", "resumed.json"]).exits(1);
     let resumed = run::Results::read(&place.at("resumed.json")).unwrap();
     assert_eq!((resumed.counts().get("failed"), resumed.counts().get("passed")), (Some(&4), Some(&4)), "{ran}");
+}
+
+#[test]
+fn a_plugin_that_cannot_be_started_is_told_whoever_its_host_is() {
+    let place = Place::new();
+    let mut hosts = vec!["rust"];
+    if toolchains(&["go"]) {
+        hosts.push("go");
+    }
+    if toolchains(&["python3"]) {
+        hosts.push("python");
+    }
+    place.write(
+        "missing.yaml",
+        &format!(
+            "soupscen: 1
+name: missing
+timeouts: {{ case: 60s, start: 30s }}
+peers:
+  rust: {{ builtin: {{}} }}
+  go: {{ from: {ROOT}/fixtures/peers/go/peer.yaml }}
+  python: {{ from: {ROOT}/fixtures/peers/python/peer.yaml }}
+  nowhere:
+    server: {{ plugin: {{ run: [/no/such/server] }}, provides: [kv, tls.none] }}
+matrix:
+  axes: {{ client: [{}], server: [nowhere], launch: [plugin], tls: [none] }}
+{PUT_GET}",
+            hosts.join(", ")
+        ),
+    );
+    let (ran, results) = place.results("missing.yaml", &[]);
+    for host in hosts {
+        let case = results.case(&[&format!("client={host}")]);
+        let seen = observation(case);
+        assert_eq!(text(&seen["cause"]["code"]), "handshake.exit", "{host}: {seen:#}\n{ran}");
+        assert!(text(&seen["cause"]["text"]).contains("there is no program at `/no/such/server`"), "{host}: {seen:#}");
+        assert_eq!(seen["exit"]["code"], 127, "{host}: {seen:#}");
+        let attempts = case["attempts"].as_array().unwrap();
+        let processes = &attempts.last().unwrap()["evidence"]["processes"];
+        assert_eq!(processes[0]["exit"]["code"], 127, "{host}: {processes:#}");
+    }
 }

@@ -157,6 +157,20 @@ fn branches_all_run_and_the_failing_one_is_named() {
 }
 
 #[test]
+fn connections_are_bounded_also_where_they_are_made_at_once() {
+    let connects = |times: u32| {
+        format!(
+            "{{ ops: [{{ parallel: {{ times: {times}, ops: [{{ connect: {{ as: x }} }}] }} }}, {{ put: {{ key: a, value: b }} }}] }}"
+        )
+    };
+    let scripts = format!("scripts:\n  fits: {}\n  many: {}\n", connects(64), connects(65));
+    let (_place, results) = play("launch: [direct]", &scripts);
+    assert_eq!(last(results.case(&["/fits["]))["ending"], "passed");
+    let many = last(results.case(&["/many["]));
+    assert_eq!(many["cause"]["code"], "script.unusable", "{many:#}");
+}
+
+#[test]
 fn a_timeout_names_what_the_branches_wait_for() {
     let place = Place::new();
     let text = scenario(

@@ -3,6 +3,7 @@
 //! borrows a lane that it may share.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Ground<'a> {
     lease: Option<LaneLease>,
     main: Arc<Spot>,
     others: Mutex<Vec<Arc<Spot>>>,
+    /// Connections that were asked for, also while they are being made.
+    asked: AtomicUsize,
     /// The connection that the newest step is about.
     focus: Mutex<Arc<Spot>>,
     /// Servers end and start one after another.
@@ -130,6 +133,7 @@ impl<'a> Ground<'a> {
             focus: Mutex::new(Arc::clone(&main)),
             main,
             others: Mutex::default(),
+            asked: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
             storage,
         }
@@ -164,8 +168,10 @@ impl<'a> Ground<'a> {
 
     /// Another connection.
     pub(super) async fn connect(&self, connect: &ConnectDef) -> Result<Arc<Spot>, Stop> {
-        if self.others().len() == MAX_CONNECTIONS {
-            let text = format!("the script makes more than {MAX_CONNECTIONS} connections; make them before `repeat`");
+        if self.asked.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+            let text = format!(
+                "the script makes more than {MAX_CONNECTIONS} connections; make them outside of `repeat` and `parallel`"
+            );
             return Err(Stop::Script(text));
         }
         let wish = self.job.asking(connect);

@@ -15,7 +15,7 @@ use super::context::RunContext;
 use super::lane::LaneRequest;
 use super::peers::{COOKIE, Peers, Plugin};
 use crate::axis::values::Launch;
-use crate::peer::exec::{ExecClient, ExecServer, Overseer, Setting, refuses};
+use crate::peer::exec::{Exclusion, ExecClient, ExecServer, Overseer, Setting, refuses};
 use crate::peer::{Act, Client, PeerError, Server, Target, TlsSpec};
 use crate::process::hub::{Composer, StartOrder, Ticket};
 use crate::scenario::model::{self, Arg, ClientWay, DirectWay, ExecCommand, ExecRun, Peer};
@@ -134,9 +134,14 @@ fn exec_server(run: &RunContext, request: &LaneRequest<'_>) -> Option<ExecServer
     context.extend(run.peers.base(request.server));
     let holds = |arg: &Arg| decided(arg, &|when| run.plan.holds(&job.case, when));
     let server = model::ExecServer { command: command(&exec.command, &holds), ..(**exec).clone() };
-    let turn = exec.exclusive.as_ref().map(|name| run.peers.outside.turn(name).up);
+    let exclusion = exec.exclusive.as_ref().map(|name| Exclusion {
+        group: name.clone(),
+        up: run.peers.outside.turn(name).up,
+        // The one before may take its grace to end.
+        within: request.start + request.grace,
+    });
     let setting = run.peers.setting(request.server, context, &request.folder);
-    Some(ExecServer::new(Arc::new(server), setting, request.tls.client.clone(), turn))
+    Some(ExecServer::new(Arc::new(server), setting, request.tls.client.clone(), exclusion))
 }
 
 /// The client of a case, where it is a program. With an overseer it starts its servers itself, and

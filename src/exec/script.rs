@@ -188,11 +188,6 @@ impl Runner<'_> {
         if let (Ok(outcome), Some(before)) = (&mut outcome, before) {
             outcome.wire = Some(wire::heard(&now, before));
         }
-        if outcome.as_ref().is_ok_and(|o| o.failure.as_ref().is_some_and(|f| f.timed_out)) {
-            let (waiting_for, budget) = self.waited_for(&step.op);
-            let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
-            transcript.ran_out = Some(RanOut { phase: Phase::Rpc, waiting_for: waiting_for.into(), budget_ms });
-        }
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(stop) => {
@@ -206,6 +201,7 @@ impl Runner<'_> {
         };
         record.received = outcome.message.as_ref().map(bounded);
         record.status.clone_from(&outcome.status);
+        let timed_out = outcome.failure.as_ref().is_some_and(|f| f.timed_out);
         let failed_from = transcript.checks.len();
         let result = self.judge(step, outcome, transcript);
         if let Err(Stop::Failed(failure)) = &result
@@ -217,6 +213,7 @@ impl Runner<'_> {
         record.failed_checks = transcript.checks[failed_from..].iter().filter(|c| !c.held).cloned().collect();
         if result.is_err() {
             transcript.status.clone_from(&record.status);
+            transcript.ran_out = timed_out.then(|| self.ran_out(&step.op));
         }
         transcript.record(record);
         result.map_err(|stop| self.told(step, &now, stop))
@@ -260,6 +257,13 @@ impl Runner<'_> {
             }
             (stop, _) => stop,
         }
+    }
+
+    /// The budget of an op, which ran out.
+    fn ran_out(&self, op: &Op) -> RanOut {
+        let (waiting_for, budget) = self.waited_for(op);
+        let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+        RanOut { phase: Phase::Rpc, waiting_for: waiting_for.into(), budget_ms }
     }
 
     /// What an op waits for, as the last segment of a cause, and how long.

@@ -99,6 +99,12 @@ impl Senses {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// A start has come to its end, or nothing more is heard of it (`None`).
+    pub(super) fn start_ended(&self, start: u32, process: Option<ProcessReport>) {
+        self.starts.ended(start, process);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
     /// Resolves when `holds` does, which is asked again whenever something is seen.
     pub(super) async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let mut changed = self.changed.subscribe();

@@ -55,12 +55,10 @@ impl Watch {
                     self.begin(start, &launched);
                     let mut report = process_report(Side::Server, &launched, None, false);
                     report.stderr_tail = vec![error];
-                    if self.composes {
-                        senses.amend_handshake(|_| ());
-                        report.exit = Some(Exit::Code(CANNOT_START));
-                        senses.starts.ended(start, Some(report.clone()));
-                    }
-                    senses.process(report);
+                    report.exit = Some(Exit::Code(CANNOT_START));
+                    senses.amend_handshake(|_| ());
+                    senses.process(report.clone());
+                    senses.start_ended(start, Some(report));
                 }
                 ShimEvent::Line { start, raw, reply, after_us } => {
                     let answer = self.line(&raw, after_us).await;
@@ -76,12 +74,12 @@ impl Watch {
                     // A client that is done has its server go by a call, which nobody sees here.
                     let done = self.composes && exited.exit == Exit::Code(0) && senses.has_line();
                     let report = process_report(Side::Server, &launched, Some(&exited), senses.is_ending() || done);
-                    senses.starts.ended(start, Some(report.clone()));
                     if !self.composes || senses.starts.is_newest(start) {
-                        senses.process(report);
+                        senses.process(report.clone());
                     }
+                    senses.start_ended(start, Some(report));
                 }
-                ShimEvent::Lost { start } => senses.starts.ended(start, None),
+                ShimEvent::Lost { start } => senses.start_ended(start, None),
             }
         }
     }

@@ -156,3 +156,68 @@ impl Overseer for Watcher {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::shims::Watch;
+    use super::*;
+    use crate::outcome::evidence::Known;
+    use crate::process::hub::{Hub, TicketSpec};
+
+    /// What a shim says as the hub hears it.
+    fn shim(value: &str, says: &[&str]) -> UnixStream {
+        let (token, socket) = value.split_once('@').unwrap();
+        let mut stream = UnixStream::connect(socket).unwrap();
+        writeln!(stream, r#"{{"type":"hello","token":"{token}","argv":["server"]}}"#).unwrap();
+        for line in says {
+            writeln!(stream, "{line}").unwrap();
+        }
+        stream
+    }
+
+    #[tokio::test]
+    async fn an_op_is_over_as_soon_as_nothing_more_comes_of_its_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = Hub::bind(folder.path()).unwrap();
+        let ticket = hub.ticket(TicketSpec::default()).unwrap();
+        let senses = Senses::new(Known::default(), None);
+        let watch = Watch {
+            senses: Arc::clone(&senses),
+            folder: folder.path().to_owned(),
+            versions: vec![1],
+            host: crate::axis::values::HostChanges::default(),
+            cookie: ("K".into(), "v".into()),
+            budget: Duration::from_secs(20),
+            composes: true,
+        };
+        let watch = tokio::spawn(watch.follow(ticket.events));
+        let started = r#"{"type":"started","pid":1}"#;
+        let exited = r#"{"type":"exited","exit":{"code":0}}"#;
+        let ends: [fn(UnixStream); 2] = [
+            |mut older| writeln!(older, r#"{{"type":"exited","exit":{{"code":0}}}}"#).unwrap(),
+            // Its shim is killed.
+            drop,
+        ];
+        for end in ends {
+            senses.starts.begin();
+            let older = shim(&ticket.env[0].1, &[started]);
+            let bound = |what: &'static str, over: fn(&Senses) -> bool| {
+                let senses = Arc::clone(&senses);
+                async move { tokio::time::timeout(Duration::from_secs(20), senses.until(over)).await.expect(what) }
+            };
+            bound("the older one runs", |s| s.starts.any(|_| true)).await;
+            let newer = shim(&ticket.env[0].1, &[started, exited]);
+            bound("the newer one has ended", |s| s.starts.any(|start| start.over)).await;
+            let over = bound("somebody is told", |s| !s.starts.any(|start| !start.over));
+            let over = tokio::spawn(over);
+            tokio::task::yield_now().await;
+            end(older);
+            over.await.unwrap();
+            drop(newer);
+        }
+        watch.abort();
+    }
+}

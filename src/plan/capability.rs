@@ -187,14 +187,26 @@ impl<'a> Asker<'a> {
         asks
     }
 
-    /// Whether a server runs already, so that it is not the engine's to end and to start.
-    fn is_attached(self, peer: &str) -> bool {
-        let server = self.scenario.peers.get(peer).and_then(|peer| peer.server.as_ref());
-        server.is_some_and(|server| matches!(server.direct, Some(DirectWay::Attach(_))))
-    }
-
-    fn script_rules_servers(self, script: &str) -> bool {
-        self.scenario.scripts.get(script).is_some_and(|script| script.starts_servers())
+    /// Why a script cannot have of a directly started server what it does with servers: the
+    /// capability, and a sentence.
+    fn unruly(self, peer: &str, script: &str) -> Option<(&'static str, String)> {
+        let server = self.scenario.peers.get(peer)?.server.as_ref()?;
+        let script = self.scenario.scripts.get(script)?;
+        match server.direct.as_ref()? {
+            // It is not the engine's to end and to start.
+            DirectWay::Attach(_) if script.starts_servers() => Some((
+                "server.restart",
+                format!("server `{peer}` runs already, and the script `{}` ends or starts servers of its own", script.name),
+            )),
+            DirectWay::Exec(exec) if script.needs_second_server() => exec.exclusive.as_ref().map(|group| {
+                let reason = format!(
+                    "server `{peer}` is never up beside another one (`exclusive: {group}`), and the script `{}` needs two",
+                    script.name
+                );
+                ("server.second", reason)
+            }),
+            _ => None,
+        }
     }
 
     fn asks_of(self, dim: &Dim, value: &DimValue) -> Vec<Ask> {
@@ -218,11 +230,16 @@ impl<'a> Asker<'a> {
             let launched = space.atom("launch", |value| value.is_some_and(|value| value.means == "plugin") == plugin);
             nodes.push(Node::and([without, launched]));
         }
-        nodes.push(Node::and([
-            space.atom("server", |peer| peer.is_some_and(|peer| self.is_attached(&peer.name))),
-            space.atom("launch", |value| value.is_none_or(|value| value.means != "plugin")),
-            space.atom(SCRIPT, |script| script.is_some_and(|script| self.script_rules_servers(&script.name))),
-        ]));
+        let servers = space.dim("server").map(|at| space.dims[at].values.as_slice()).unwrap_or_default();
+        for server in servers {
+            nodes.push(Node::and([
+                space.atom("server", |peer| peer.is_some_and(|peer| peer.name == server.name)),
+                space.atom("launch", |value| value.is_none_or(|value| value.means != "plugin")),
+                space.atom(SCRIPT, |script| {
+                    script.is_some_and(|script| self.unruly(&server.name, &script.name).is_some())
+                }),
+            ]));
+        }
         for dim in &space.dims {
             let mut either = Vec::new();
             for role in [Role::Client, Role::Server] {
@@ -331,17 +348,13 @@ impl<'a> Asker<'a> {
         }
         if let (Some(server), Some(script)) = (space.value_of(row, "server"), space.value_of(row, SCRIPT))
             && !plugin
-            && self.is_attached(&server.name)
-            && self.script_rules_servers(&script.name)
+            && let Some((capability, reason)) = self.unruly(&server.name, &script.name)
         {
             out.push(Missing {
                 role: "server",
                 peer: server.name.clone(),
-                capability: "server.restart".to_owned(),
-                reason: format!(
-                    "server `{}` runs already, and the script `{}` ends or starts servers of its own",
-                    server.name, script.name
-                ),
+                capability: capability.to_owned(),
+                reason,
                 structural: true,
             });
         }

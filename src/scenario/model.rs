@@ -618,11 +618,17 @@ impl Script {
         self.all_steps().iter().any(|step| matches!(step.op, Op::Server(_)))
     }
 
-    /// It starts servers beside the case's own.
+    /// It has a server beside the case's own.
+    #[must_use]
+    pub fn needs_second_server(&self) -> bool {
+        let needs = |op: &Op| matches!(op, Op::Connect(connect) if connect.needs_own_server());
+        self.all_steps().iter().any(|step| needs(&step.op))
+    }
+
+    /// It ends servers, or starts some beside the case's own.
     #[must_use]
     pub fn starts_servers(&self) -> bool {
-        let starts = |op: &Op| matches!(op, Op::Connect(connect) if connect.needs_own_server());
-        self.rules_servers() || self.all_steps().iter().any(|step| starts(&step.op))
+        self.restarts() || self.needs_second_server()
     }
 
     /// It looks at what passes on its connections, which nobody else may then use.

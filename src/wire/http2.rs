@@ -56,6 +56,8 @@ struct Message {
     filled: usize,
     /// Bytes of the message that are still to come.
     rest: u32,
+    /// It is no gRPC: nothing more of it is read.
+    foreign: bool,
 }
 
 impl Frames {
@@ -140,9 +142,7 @@ impl Frames {
             return;
         }
         let message = direction.streams.entry(stream).or_default();
-        if !message.bytes(&body[..content.min(body.len())], side, spoken) {
-            direction.streams.remove(&stream);
-        }
+        message.bytes(&body[..content.min(body.len())], side, spoken);
     }
 
     /// Makes ready for the next frame, if this one is over.
@@ -172,9 +172,9 @@ impl Direction {
 }
 
 impl Message {
-    /// Takes content of a stream; `false` when it is no gRPC.
-    fn bytes(&mut self, mut input: &[u8], side: Side, spoken: &mut Spoken) -> bool {
-        while !input.is_empty() {
+    /// Takes content of a stream.
+    fn bytes(&mut self, mut input: &[u8], side: Side, spoken: &mut Spoken) {
+        while !input.is_empty() && !self.foreign {
             if self.rest > 0 {
                 let take = usize::try_from(self.rest).unwrap_or(usize::MAX).min(input.len());
                 self.rest -= u32::try_from(take).unwrap_or(self.rest);
@@ -188,7 +188,8 @@ impl Message {
             if self.filled == PREFIX {
                 let [flag, a, b, c, d] = self.prefix;
                 if flag > 1 {
-                    return false;
+                    self.foreign = true;
+                    return;
                 }
                 self.filled = 0;
                 self.rest = u32::from_be_bytes([a, b, c, d]);
@@ -197,7 +198,6 @@ impl Message {
                 side.compressed = side.compressed.saturating_add(u64::from(flag));
             }
         }
-        true
     }
 }
 
@@ -301,7 +301,12 @@ mod tests {
 
     #[test]
     fn what_is_no_grpc_is_not_counted() {
-        let bytes = frame(DATA, 0, 1, b"<html>not grpc</html>");
+        let mut bytes = frame(DATA, 0, 1, b"<html>not grpc</html>");
         assert_eq!(read(Side::Server, &bytes, bytes.len()).server.messages, 0);
+        // Nor is what comes after it, whatever it looks like.
+        bytes.extend(frame(DATA, END_STREAM, 1, &message(0, b"")));
+        for piece in [1, bytes.len()] {
+            assert_eq!(read(Side::Server, &bytes, piece).server.messages, 0);
+        }
     }
 }

@@ -11,7 +11,7 @@ mod tls;
 mod tests;
 
 pub use conversation::{Conversation, News};
-pub use relay::{Mark, Relay};
+pub use relay::Relay;
 pub use socket::Endpoint;
 
 use crate::outcome::evidence::CertFacts;

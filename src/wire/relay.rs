@@ -33,9 +33,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// to be refused once more.
 const OPENS_AFTER: Duration = Duration::from_millis(50);
 
-/// Not closed yet.
-const OPEN: u64 = u64::MAX;
-
 /// A running relay. Dropping it ends every connection and removes its socket.
 #[derive(Debug)]
 pub struct Relay {
@@ -44,13 +41,6 @@ pub struct Relay {
     task: AbortHandle,
     /// Opens an address that refuses everybody.
     gate: Option<Arc<Notify>>,
-}
-
-/// A point in a relay's life, see [`Relay::mark`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
-    opened: u64,
-    closed: u64,
 }
 
 #[derive(Debug)]
@@ -66,21 +56,15 @@ struct Shared {
 struct Ledger {
     first: Vec<Arc<Slot>>,
     last: VecDeque<Arc<Slot>>,
-    opened: u64,
-    closed: u64,
 }
 
 /// One connection.
 #[derive(Debug)]
 struct Slot {
-    /// Its number, from 0.
-    number: u64,
     accepted: Instant,
     conversation: Mutex<Conversation>,
     /// The conversation still wants bytes.
     reading: AtomicBool,
-    /// Its place in the order of closing; [`OPEN`] before.
-    closed: AtomicU64,
     client_bytes: AtomicU64,
     server_bytes: AtomicU64,
     last_event_us: AtomicU64,
@@ -136,40 +120,12 @@ impl Relay {
         self.address.clone()
     }
 
-    /// Where it passes connections on to.
-    #[must_use]
-    pub fn target(&self) -> &Endpoint {
-        &self.shared.target
-    }
-
-    /// How many connections were accepted so far; all of them count, not only those remembered.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.shared.ledger().opened
-    }
-
     /// What is known of the connections, oldest first: the first four and the last 28.
     #[must_use]
     pub fn reports(&self) -> Vec<WireReport> {
-        self.reports_since(Mark { opened: 0, closed: 0 })
-    }
-
-    /// Remembers this point: [`Relay::reports_since`] gives what concerns the time after it.
-    #[must_use]
-    pub fn mark(&self) -> Mark {
-        let ledger = self.shared.ledger();
-        Mark { opened: ledger.opened, closed: ledger.closed }
-    }
-
-    /// The reports of connections that were opened after `mark`, and of those that were open at
-    /// it: a shared connection may carry the calls of many cases, and break under one of them.
-    #[must_use]
-    pub fn reports_since(&self, mark: Mark) -> Vec<WireReport> {
         let slots: Vec<Arc<Slot>> = {
             let ledger = self.shared.ledger();
-            let wanted =
-                |slot: &&Arc<Slot>| slot.number >= mark.opened || slot.closed.load(Ordering::Acquire) >= mark.closed;
-            ledger.first.iter().chain(&ledger.last).filter(wanted).cloned().collect()
+            ledger.first.iter().chain(&ledger.last).cloned().collect()
         };
         slots.iter().map(|slot| slot.report()).collect()
     }
@@ -198,16 +154,13 @@ impl Shared {
     fn open(&self) -> Arc<Slot> {
         let mut ledger = self.ledger();
         let slot = Arc::new(Slot {
-            number: ledger.opened,
             accepted: Instant::now(),
             conversation: Mutex::new(Conversation::new(self.target.transport(), self.certs)),
             reading: AtomicBool::new(true),
-            closed: AtomicU64::new(OPEN),
             client_bytes: AtomicU64::new(0),
             server_bytes: AtomicU64::new(0),
             last_event_us: AtomicU64::new(0),
         });
-        ledger.opened += 1;
         if ledger.first.len() < KEEP_FIRST {
             ledger.first.push(Arc::clone(&slot));
         } else {
@@ -217,12 +170,6 @@ impl Shared {
             ledger.last.push_back(Arc::clone(&slot));
         }
         slot
-    }
-
-    fn close(&self, slot: &Slot) {
-        let mut ledger = self.ledger();
-        slot.closed.store(ledger.closed, Ordering::Release);
-        ledger.closed += 1;
     }
 
     fn tell(&self) {
@@ -311,7 +258,6 @@ async fn connection(client: Socket, shared: Arc<Shared>) {
             client.close_with_reset();
         }
     }
-    shared.close(&slot);
     // The sockets are closed before anybody is told that the connection is over.
     drop(client);
     shared.tell();

@@ -136,7 +136,7 @@ async fn an_address_that_refuses_opens_when_it_is_asked_to() {
     let Endpoint::Tcp(address) = relay.address() else { panic!("it is tcp") };
     let refused = TcpStream::connect(address).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    assert_eq!(relay.connections(), 0);
+    assert!(relay.reports().is_empty());
     relay.open();
     let dial = async {
         loop {
@@ -298,24 +298,27 @@ async fn a_reset_is_passed_on_and_reported_with_what_came_before_it() {
 #[tokio::test]
 async fn many_connections_keep_the_first_and_the_last_reports() {
     let folder = tempfile::tempdir().unwrap();
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let relay = Relay::start(Endpoint::Tcp(gone), Transport::Tcp, folder.path(), cert_facts).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Endpoint::Tcp(listener.local_addr().unwrap());
+    let relay = Relay::start(target, Transport::Tcp, folder.path(), cert_facts).await.unwrap();
     let Endpoint::Tcp(address) = relay.address() else { panic!("tcp was asked for") };
-    let dial = async |n: u64| {
-        let mut changes = relay.changed();
-        let _ = TcpStream::connect(address).await.unwrap();
-        while relay.connections() < n || relay.reports().last().is_none_or(|r| r.refused.is_none()) {
-            changes.changed().await.unwrap();
-        }
-    };
+    // Each is known by the number of its bytes.
     for n in 1..=40 {
-        dial(n).await;
+        let mut changes = relay.changed();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&vec![7; n]).await.unwrap();
+        drop(client);
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.read_to_end(&mut Vec::new()).await.unwrap();
+        drop(server);
+        let bytes = u64::try_from(n).unwrap();
+        let over = |last: &WireReport| last.client_bytes == bytes && last.closed_by.is_some();
+        while !relay.reports().last().is_some_and(over) {
+            tokio::time::timeout(BOUND, changes.changed()).await.unwrap().unwrap();
+        }
     }
-    assert_eq!((relay.connections(), relay.reports().len()), (40, 32));
-    let mark = relay.mark();
-    assert!(relay.reports_since(mark).is_empty());
-    dial(41).await;
-    assert_eq!(relay.reports_since(mark).len(), 1);
+    let kept: Vec<u64> = relay.reports().iter().map(|report| report.client_bytes).collect();
+    assert_eq!(kept, (1..=4).chain(13..=40).collect::<Vec<_>>());
 }
 
 mod bytes {

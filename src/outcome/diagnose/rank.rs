@@ -13,6 +13,7 @@ pub(super) fn is_under(code: &str, prefix: &str) -> bool {
 fn weight(code: &str) -> u8 {
     const TABLE: &[(&str, u8)] = &[
         ("driver", 9),
+        ("engine", 9),
         ("spawn", 8),
         ("ready", 8),
         ("handshake.refused", 5),

@@ -720,6 +720,7 @@ fn broken_rows() -> Vec<Row> {
         wire(WireReport { client_opening, server_opening, ..plaintext() })
     };
     let refused = WireReport { refused: Some("Connection refused".into()), ..WireReport::new(Transport::Tcp) };
+    let no_files = WireReport { refused: Some("Too many open files (os error 24)".into()), ..refused.clone() };
     let certificate_shown = client_sent(&[621, 41], answered(GO, 0x0304, &[32, 600]));
     vec![
         (
@@ -744,6 +745,11 @@ fn broken_rows() -> Vec<Row> {
             "nobody listens, because the plugin has ended after its line",
             Evidence { handshake: Some(line(None)), processes: vec![plugin(Some(Exit::Code(4)), "")], ..wire(refused) },
             (Phase::Connect, "process.exited", OBSERVED, Ending::Crashed),
+        ),
+        (
+            "we are out of open files, which the client cannot know",
+            Evidence { client: Some(our_end("tls.closed.by-server")), ..wire(no_files) },
+            (Phase::Connect, "engine.descriptors", OBSERVED, Ending::CouldNotRun),
         ),
         (
             "an encrypted alert that our own client read as an orderly close",

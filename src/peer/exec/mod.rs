@@ -17,7 +17,7 @@ pub use client::{Begun, ExecClient, Overseer, refuses};
 pub use command::Setting;
 pub(crate) use command::quote;
 pub(crate) use ready::dialled;
-pub use server::ExecServer;
+pub use server::{Exclusion, ExecServer};
 
 use crate::outcome::evidence::Reported;
 use crate::outcome::{Cause, Certainty, Phase};

@@ -39,20 +39,43 @@ pub struct ExecServer {
     setting: Setting,
     /// How it is dialled by the engine itself, for its health and its end.
     dial: TlsSpec,
-    /// Only one at a time may be up.
-    turn: Option<Arc<Semaphore>>,
+    exclusion: Option<Exclusion>,
+}
+
+/// What keeps servers of a group from being up at once.
+pub struct Exclusion {
+    /// The name of the group.
+    pub group: String,
+    /// One permit; a server has it until nothing of it is left.
+    pub up: Arc<Semaphore>,
+    /// How long it may be waited for.
+    pub within: Duration,
+}
+
+impl Exclusion {
+    async fn permit(&self, peer: &str) -> Result<OwnedSemaphorePermit, PeerError> {
+        let Self { group, up, within } = self;
+        if let Ok(Ok(permit)) = tokio::time::timeout(*within, Arc::clone(up).acquire_owned()).await {
+            return Ok(permit);
+        }
+        let text = format!(
+            "server `{peer}` waited {within:?} in vain for the end of another one with `exclusive: {group}`; a case can \
+             have only one of them up, and where they take long to end, raise `timeouts: {{ start: … }}`"
+        );
+        Err(harness("spawn.exclusive", text))
+    }
 }
 
 impl ExecServer {
     /// `server` with its conditions already decided for the case.
     #[must_use]
-    pub fn new(server: Arc<model::ExecServer>, setting: Setting, dial: TlsSpec, turn: Option<Arc<Semaphore>>) -> Self {
-        Self { server, setting, dial, turn }
+    pub fn new(server: Arc<model::ExecServer>, setting: Setting, dial: TlsSpec, exclusion: Option<Exclusion>) -> Self {
+        Self { server, setting, dial, exclusion }
     }
 
     async fn start(&self, request: &ServeRequest) -> Result<Arc<dyn Served>, PeerError> {
-        let permit = match &self.turn {
-            Some(turn) => Arc::clone(turn).acquire_owned().await.ok(),
+        let permit = match &self.exclusion {
+            Some(exclusion) => Some(exclusion.permit(&self.setting.peer).await?),
             None => None,
         };
         let deadline = Instant::now() + request.within;
@@ -61,7 +84,7 @@ impl ExecServer {
             let port = ports::free().map_err(|e| harness("spawn.port", format!("there is no free port: {e}")))?;
             ports.push(port.to_string());
             if let Some(mut up) = self.attempt(request, port, deadline).await? {
-                up.permit = permit;
+                up.permit = Mutex::new(permit);
                 return Ok(Arc::new(up));
             }
         }
@@ -145,7 +168,7 @@ impl ExecServer {
                 end: self.server.end.clone(),
                 dial: self.dial.clone(),
                 asked: AtomicBool::new(false),
-                permit: None,
+                permit: Mutex::default(),
             })),
             Err(early) => {
                 if !matches!(early, Early::Exit(_)) {
@@ -314,7 +337,8 @@ struct Up {
     end: EndWay,
     dial: TlsSpec,
     asked: AtomicBool,
-    permit: Option<OwnedSemaphorePermit>,
+    /// Given back at its end, not with the last handle: a lane may still look at what it was.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Served for Up {
@@ -354,15 +378,37 @@ impl Served for Up {
             match &self.end {
                 EndWay::Signal => {
                     spawned.terminate(grace).await;
-                    return;
                 }
-                EndWay::Stdin => drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take()),
+                EndWay::Stdin => drop(take(&self.stdin)),
                 EndWay::Call(method) => {
                     let _ = ready::call(&self.target, &self.dial, method, grace).await;
                 }
             }
             let _ = tokio::time::timeout(grace, spawned.wait()).await;
             spawned.kill().await;
+            drop(take(&self.permit));
         })
+    }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_that_never_comes_is_an_error_that_says_what_to_do() {
+        let up = Arc::new(Semaphore::new(0));
+        let exclusion = Exclusion { group: "the-port".into(), up: Arc::clone(&up), within: Duration::from_millis(10) };
+        let error = exclusion.permit("one").await.unwrap_err();
+        assert!(error.harness, "{error:?}");
+        let cause = error.reported.cause.unwrap();
+        assert_eq!(cause.code, "spawn.exclusive");
+        assert!(cause.text.contains("`exclusive: the-port`") && cause.text.contains("timeouts"), "{}", cause.text);
+        up.add_permits(1);
+        assert!(exclusion.permit("one").await.is_ok());
     }
 }
