@@ -275,16 +275,19 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
         Reply::Received { stream, .. } => Slot::Stream(stream.clone(), "receive"),
         Reply::HalfClosed { stream } => Slot::Stream(stream.clone(), "half_close"),
         Reply::Ended { stream, .. } => Slot::Ended(stream.clone()),
-        Reply::Error { id, stream, kind, error } => {
+        Reply::Error { id, seq, stream, kind, error } => {
             let refused = LinkError::Refused { kind: *kind, text: error.clone().unwrap_or_default() };
             let hit: Vec<Slot> = table
                 .waiting
                 .keys()
-                .filter(|slot| match slot {
-                    Slot::Hello => id.is_none() && stream.is_none(),
-                    Slot::Id(i) | Slot::Call(i, _) => Some(i) == id.as_ref(),
-                    Slot::Stream(s, _) => Some(s) == stream.as_ref(),
-                    Slot::Ended(_) => false,
+                .filter(|slot| match (slot, stream) {
+                    // It may name the connection of its stream, too.
+                    (Slot::Stream(s, _), Some(stream)) => s == stream,
+                    (Slot::Stream(..), None) | (_, Some(_)) | (Slot::Ended(_), _) => false,
+                    (Slot::Hello, None) => id.is_none(),
+                    (Slot::Id(i), None) => Some(i) == id.as_ref() && seq.is_none(),
+                    // One without `seq` does not tell which call it means.
+                    (Slot::Call(i, s), None) => Some(i) == id.as_ref() && seq.is_none_or(|seq| seq == *s),
                 })
                 .cloned()
                 .collect();
@@ -340,6 +343,28 @@ mod tests {
         input.write_all(output.as_bytes()).await.unwrap();
         drop(input);
         link.ended().await;
+    }
+
+    #[tokio::test]
+    async fn an_error_ends_what_it_is_about_and_nothing_else() {
+        let slots = || {
+            let call = |seq| Slot::Call("c".into(), seq);
+            [call(1), call(2), Slot::Id("c".into()), Slot::Stream("s".into(), "open"), Slot::Hello]
+        };
+        for (about, refused) in [
+            (r#""id":"c","seq":1"#, &[0][..]),
+            (r#""id":"c","seq":3"#, &[]),
+            (r#""id":"c""#, &[0, 1, 2]),
+            (r#""id":"c","stream":"s","seq":1"#, &[3]),
+            (r#""id":null"#, &[4]),
+        ] {
+            let (input, output) = tokio::io::duplex(1 << 16);
+            let link = Link::start(tokio::io::sink(), output);
+            let mut answers = slots().map(|slot| link.expect(slot));
+            told(&link, input, &format!("{{\"type\":\"error\",{about},\"kind\":\"unsupported\"}}\n")).await;
+            let is_refused = |at: &usize| matches!(answers[*at].try_recv(), Ok(Err(LinkError::Refused { .. })));
+            assert_eq!((0..5).filter(is_refused).collect::<Vec<_>>(), refused, "{about}");
+        }
     }
 
     #[tokio::test]

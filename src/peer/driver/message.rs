@@ -315,6 +315,9 @@ pub enum Reply {
         /// Which request.
         #[serde(default)]
         id: Option<String>,
+        /// Which call on the connection, when it was one.
+        #[serde(default)]
+        seq: Option<u64>,
         /// Which stream.
         #[serde(default)]
         stream: Option<String>,
