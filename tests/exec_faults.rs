@@ -286,6 +286,19 @@ os.execv(program, [program, "serve", "kv", "--address=127.0.0.1:" + own])
 }
 
 #[test]
+fn whoever_is_at_a_declared_address_already_is_not_taken_for_the_server() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut stranger = std::process::Command::new(SOUPSCEN);
+    stranger.args(["serve", "kv", &format!("--address=127.0.0.1:{port}")]);
+    let stranger = run::Going::start(stranger);
+    run::eventually("the stranger listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let place = Place::new();
+    let found = judged(&place, "", &format!("run: [sleep, 600]\n        address: 127.0.0.1:{port}"));
+    assert_cause(&found, "errored", "spawn.port-taken", &format!("something listens at 127.0.0.1:{port} already"));
+    drop(stranger);
+}
+
+#[test]
 fn servers_with_a_port_of_their_own_take_turns() {
     let place = Place::new();
     // Nothing else here listens on it: it was free a moment ago, and both ask for it again and again.
