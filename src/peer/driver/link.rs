@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::message::{ErrorKind, MAX_LINE, Reply, Request};
+use crate::peer::words::{KEPT, ends};
 
 /// What an answer belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -276,7 +277,7 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
         Reply::HalfClosed { stream } => Slot::Stream(stream.clone(), "half_close"),
         Reply::Ended { stream, .. } => Slot::Ended(stream.clone()),
         Reply::Error { id, seq, stream, kind, error } => {
-            let refused = LinkError::Refused { kind: *kind, text: error.clone().unwrap_or_default() };
+            let refused = LinkError::Refused { kind: *kind, text: ends(error.as_deref().unwrap_or_default(), KEPT) };
             let hit: Vec<Slot> = table
                 .waiting
                 .keys()

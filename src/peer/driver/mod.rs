@@ -22,6 +22,7 @@ pub use self::link::heard;
 use self::link::{Link, LinkError, Slot};
 use self::message::{CONTRACT, Reply, Request};
 use super::PeerError;
+use super::words::{KEPT, ends};
 use crate::outcome::evidence::Reported;
 use crate::outcome::{Cause, Certainty, Phase};
 
@@ -233,7 +234,7 @@ impl Driver {
 
     /// A failure that says nothing about the pair under test.
     fn harness(&self, code: &str, text: &str) -> PeerError {
-        let text = format!("the driver of {} failed: {text}", self.name);
+        let text = ends(&format!("the driver of {} failed: {text}", self.name), KEPT);
         PeerError {
             reported: Reported {
                 phase: Some(Phase::Driver),

@@ -20,6 +20,7 @@ use crate::axis::values::{Group, TlsMode};
 use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
+use crate::peer::words::{KEPT, ends};
 use crate::peer::{
     CallRequest, CallResult, Client, ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest,
     Served, Server, ServerSaw, Stream, StreamSender, Target, TlsSpec,
@@ -114,15 +115,16 @@ fn failed(failed: Failed) -> PeerError {
         Some("driver") => Some(Phase::Driver),
         _ => None,
     };
-    let status = failed.status.map(|s| GrpcStatus { code: s.code, text: s.text });
+    let bounded = |text: &str| ends(text, KEPT);
+    let status = failed.status.map(|s| GrpcStatus { code: bounded(&s.code), text: bounded(&s.text) });
     let timed_out = status.as_ref().is_some_and(|s| s.code == "DEADLINE_EXCEEDED");
     PeerError {
         reported: Reported {
             phase,
-            error: failed.error,
+            error: bounded(&failed.error),
             native: failed.native.map(|n| match n {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
+                serde_json::Value::String(text) => bounded(&text),
+                other => bounded(&other.to_string()),
             }),
             status,
             cause: None,
@@ -259,7 +261,7 @@ async fn pass_on(link: &Link, observed: &Observed, word: &LastWord) -> Infallibl
         let seen = observed.lines();
         let newest = seen.iter().rev().find(|line| line["what"] == "channel-failure");
         if let Some(error) = newest.and_then(|line| line["error"].as_str()) {
-            let error = error.to_owned();
+            let error = ends(error, KEPT);
             word.tell(Reported { phase: None, error, native: None, status: None, cause: None });
         }
         if changed.changed().await.is_err() {
@@ -304,12 +306,12 @@ fn result(reply: CallReply) -> CallResult {
     {
         trailers.push((DETAILS.to_owned(), details));
     }
-    let status = GrpcStatus { code: reply.status.code, text: reply.status.text };
+    let status = GrpcStatus { code: ends(&reply.status.code, KEPT), text: ends(&reply.status.text, KEPT) };
     // A status that may have been made on the client's side is its account of a failure.
     let reported = (status.code != "OK" && local != Some(false)).then(|| Reported {
         phase: None,
         error: status.text.clone(),
-        native: reply.native,
+        native: reply.native.map(|native| ends(&native, KEPT)),
         status: Some(status.clone()),
         cause: None,
     });

@@ -8,6 +8,7 @@ use super::command::Rendered;
 use super::{harness, told};
 use crate::outcome::{Exit, Phase};
 use crate::peer::PeerError;
+use crate::peer::words::ends;
 use crate::process::capture::{Capture, Tail};
 use crate::process::{SpawnError, Spawner};
 
@@ -96,21 +97,9 @@ pub(super) fn outputs(stdout: &[u8], stderr: &[u8]) -> String {
     let quote = |name: &str, bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim();
-        if text.is_empty() { format!("{name} is empty") } else { format!("{name}: {}", ends(text)) }
+        if text.is_empty() { format!("{name} is empty") } else { format!("{name}: {}", ends(text, QUOTED)) }
     };
     format!("{}; {}", quote("stdout", stdout), quote("stderr", stderr))
-}
-
-/// Beginning and end of a long text.
-fn ends(text: &str) -> String {
-    let count = text.chars().count();
-    if count <= QUOTED {
-        return text.to_owned();
-    }
-    let half = QUOTED / 2;
-    let head: String = text.chars().take(half).collect();
-    let tail: String = text.chars().skip(count - half).collect();
-    format!("{head} … ({} characters left out) … {tail}", count - 2 * half)
 }
 
 /// A foreign text of bearable length.
