@@ -176,7 +176,8 @@ impl ExecServer {
             None => ", or, if that is a server of another case, give both the same `exclusive`",
         };
         let name = &self.setting.peer;
-        let text = format!("something listens at {} already, where server `{name}` is to: end it{exclusive}", text.trim());
+        let text =
+            format!("something listens at {} already, where server `{name}` is to: end it{exclusive}", text.trim());
         Err(harness("spawn.port-taken", text))
     }
 
