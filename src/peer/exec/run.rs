@@ -14,6 +14,8 @@ use crate::process::{SpawnError, Spawner};
 
 /// Output of one run that is looked at, in bytes of each stream.
 const OUTPUT_BYTES: usize = 16 << 20;
+/// What output that was written already may take to come in, once the program and all below it are gone.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Characters of an output that are quoted.
 const QUOTED: usize = 800;
 
@@ -46,10 +48,9 @@ pub(super) async fn run(spawner: &Spawner, rendered: Rendered, within: Duration)
         exit
     });
     let exit = ended.await;
-    // What it started holds its pipes open.
+    // What it started holds its pipes open. One that it handed to somebody else may stay open for ever.
     spawned.kill().await;
-    stdout.ended().await;
-    stderr.ended().await;
+    let _ = tokio::time::timeout(DRAIN, async { tokio::join!(stdout.ended(), stderr.ended()) }).await;
     let (stdout, stderr) = (stdout.snapshot(), stderr.snapshot());
     let bytes = |tail: &Tail| tail.bytes();
     let Ok(exit) = exit else {
