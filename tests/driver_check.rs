@@ -95,6 +95,7 @@ const BREACHES: &[(&str, &str)] = &[
     ("ignores-limits", "connect.limits"),
     ("ignores-limits", "serve.limits"),
     ("in-order", "call.many"),
+    ("unnumbered-errors", "call.unknown-id"),
     ("keeps-plugins", "launch"),
     ("leaks-environment", "launch.environment"),
     ("drops-environment", "launch.environment"),

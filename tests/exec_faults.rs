@@ -286,6 +286,60 @@ os.execv(program, [program, "serve", "kv", "--address=127.0.0.1:" + own])
 }
 
 #[test]
+fn an_output_that_somebody_else_holds_open_is_not_waited_for() {
+    // Out of the reach of the run: it takes what is handed to it, and keeps it.
+    let keeps = r#"
+import socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind("\0soupscen-" + sys.argv[1])
+server.listen()
+print("ready", flush=True)
+kept = []
+while True:
+    peer, _ = server.accept()
+    kept += socket.recv_fds(peer, 16, 2)[1]
+    peer.sendall(b"x")
+"#;
+    let name = std::process::id().to_string();
+    let mut keeper = std::process::Command::new("python3");
+    let mut keeper = keeper.args(["-c", keeps, &name]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    keeper.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let place = Place::new();
+    let file = place.write(
+        "hands_over.py",
+        r#"
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2]))).sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+other = socket.socket(socket.AF_UNIX)
+other.connect("\0soupscen-" + sys.argv[3])
+socket.send_fds(other, [b"x"], [1, 2])
+other.recv(1)
+print("it is said all the same")
+"#,
+    );
+    let dials =
+        format!("python3, {}, \"{{{{ server.host }}}}\", \"{{{{ server.port }}}}\", \"{name}\"", file.display());
+    let client = format!("{{ run: [{dials}], patterns: [{{ stdout: 'all the same', code: NOT_FOUND }}] }}");
+    let found = judged(&place, &client, GOOD);
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
+    assert_eq!(found.0, "passed", "{found:?}");
+}
+
+#[test]
+fn whoever_is_at_a_declared_address_already_is_not_taken_for_the_server() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut stranger = std::process::Command::new(SOUPSCEN);
+    stranger.args(["serve", "kv", &format!("--address=127.0.0.1:{port}")]);
+    let stranger = run::Going::start(stranger);
+    run::eventually("the stranger listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let place = Place::new();
+    let found = judged(&place, "", &format!("run: [sleep, 600]\n        address: 127.0.0.1:{port}"));
+    assert_cause(&found, "errored", "spawn.port-taken", &format!("something listens at 127.0.0.1:{port} already"));
+    drop(stranger);
+}
+
+#[test]
 fn servers_with_a_port_of_their_own_take_turns() {
     let place = Place::new();
     // Nothing else here listens on it: it was free a moment ago, and both ask for it again and again.

@@ -304,7 +304,7 @@ impl<'a> WorkFolder<'a> {
 impl Drop for WorkFolder<'_> {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
-        self.run.teardown.spawn_blocking(move || std::fs::remove_dir_all(path));
+        self.run.teardown.spawn_blocking(move || crate::process::remove_tree(&path));
     }
 }
 

@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use super::samples::{attempt, case, done, every_verdict, finished, header, known_rule, pass, rejected, started};
 use super::*;
-use crate::event::RunHeader;
-use crate::outcome::{Ending, Expected, Observation};
+use crate::event::{CaseRecord, RunHeader};
+use crate::outcome::{Cause, Ending, Expected, GrpcStatus, Observation};
 
 fn folder() -> (tempfile::TempDir, RunFolder) {
     let root = tempfile::tempdir().unwrap();
@@ -170,6 +170,30 @@ fn a_record_too_long_for_a_line_loses_its_bulk_and_keeps_its_verdict() {
     let RunEvent::CaseFinished(back) = read(&folder).remove(1) else { panic!("a case") };
     assert_eq!((back.verdict(), back.key.clone()), (record.verdict(), record.key));
     assert!(back.attempts[0].ops.is_empty());
+}
+
+#[test]
+fn no_line_is_longer_than_a_reader_takes() {
+    let (_root, folder) = folder();
+    let endless = || "x".repeat(MAX_LINE);
+    let cause = rejected().cause.map(|cause| Cause { text: endless(), ..cause });
+    let status = Some(GrpcStatus { code: "UNKNOWN".into(), text: endless() });
+    let wordy = case("wordy", Expected::Passed, vec![attempt(Observation { cause, status, ..rejected() })]);
+    let endless = CaseRecord { id: endless(), ..wordy.clone() };
+    let mut writer = Writer::create(&folder, &header()).unwrap();
+    for event in [done(wordy.clone()), done(endless), done(case("next", Expected::Passed, vec![attempt(rejected())]))] {
+        writer.append(&event).unwrap();
+    }
+    drop(writer);
+    let events = read(&folder);
+    let RunEvent::CaseFinished(back) = &events[1] else { panic!("a case") };
+    assert_eq!(back.verdict(), wordy.verdict());
+    let observation = &back.attempts[0].observation;
+    for text in [&observation.cause.as_ref().unwrap().text, &observation.status.as_ref().unwrap().text] {
+        assert!(text.len() < 5000 && text.ends_with(&format!("({} bytes left out)", MAX_LINE - 4096)), "{text}");
+    }
+    assert!(matches!(&events[2], RunEvent::Note { text, .. } if text.contains("was left out")), "{:?}", events[2]);
+    assert!(matches!(&events[3], RunEvent::CaseFinished(next) if next.key == "key-next"), "{:?}", events[3]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Appends events: buffered, and handed to the operating system once per batch.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +11,8 @@ use crate::event::{CaseRecord, RunEvent, RunHeader};
 
 /// The buffer goes out when it reaches this size, batch or not.
 const BUFFER: usize = 256 << 10;
+/// Characters of each text that a record keeps which is too long.
+const WORDS: usize = 4096;
 
 /// The only writer of a run's journal. Holds the run's lock while it lives.
 #[derive(Debug)]
@@ -68,15 +71,25 @@ impl Writer {
         if self.buffer.len() - start >= MAX_LINE
             && let RunEvent::CaseFinished(record) = event
         {
-            self.buffer.truncate(start);
-            let small = RunEvent::CaseFinished(Box::new(without_bulk(record)));
-            serde_json::to_writer(&mut self.buffer, &small).map_err(|error| self.fail(error.into()))?;
+            self.put(start, &RunEvent::CaseFinished(Box::new(without_bulk(record))))?;
         } else if let Err(error) = written {
             self.buffer.truncate(start);
             return Err(self.fail(error.into()));
         }
+        let length = self.buffer.len() - start;
+        if length >= MAX_LINE {
+            // A line that no reader takes would make all after it unreadable, too.
+            let text = format!("an event of {length} bytes was left out: the journal has lines of up to {MAX_LINE}");
+            self.put(start, &RunEvent::Note { text, place: None })?;
+        }
         self.buffer.push(b'\n');
         if self.buffer.len() >= BUFFER { self.commit() } else { Ok(()) }
+    }
+
+    /// Puts an event in the place of what the buffer has from `start` on.
+    fn put(&mut self, start: usize, event: &RunEvent) -> Result<(), JournalError> {
+        self.buffer.truncate(start);
+        serde_json::to_writer(&mut self.buffer, event).map_err(|error| self.fail(error.into()))
     }
 
     /// Hands the batch to the operating system: from here on it survives this process.
@@ -120,16 +133,27 @@ fn without_bulk(record: &CaseRecord) -> CaseRecord {
         attempt.evidence = None;
         attempt.ops.clear();
         attempt.output.clear();
-        attempt.observation.texts.truncate(8);
-        for text in &mut attempt.observation.texts {
-            *text = text.chars().take(4096).collect();
-        }
-        attempt.observation.checks.truncate(64);
-        for check in &mut attempt.observation.checks {
-            check.diff = check.diff.take().map(|diff| diff.chars().take(4096).collect());
+        attempt.commands.clear();
+        let observation = &mut attempt.observation;
+        observation.texts.truncate(8);
+        observation.checks.truncate(64);
+        let words = observation.cause.iter_mut().map(|cause| &mut cause.text);
+        let words = words.chain(observation.status.iter_mut().map(|status| &mut status.text));
+        let words = words.chain(&mut observation.texts);
+        for text in words.chain(observation.checks.iter_mut().filter_map(|check| check.diff.as_mut())) {
+            shorten(text);
         }
     }
     record
+}
+
+/// Cuts a text, and says how much of it is gone.
+fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(WORDS) {
+        let gone = text.len() - end;
+        text.truncate(end);
+        let _ = write!(text, " … ({gone} bytes left out)");
+    }
 }
 
 /// Ends the file after its last line feed.

@@ -5,6 +5,7 @@ pub mod builtin;
 pub mod check;
 pub mod driver;
 pub mod exec;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -34,6 +35,8 @@ const CLEANER_PIPE: i32 = 3;
 /// fills: keepers end these within milliseconds.
 const TRIES: u32 = 250;
 const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// `u+rwx`.
+const OWNER: u32 = 0o700;
 
 /// The engine's ends of the pipes to its guard and its cleaner.
 static TOLD: OnceLock<Vec<OwnedFd>> = OnceLock::new();
@@ -213,9 +216,69 @@ pub(super) fn remove(path: &Path) {
     if what.uid() != nix::unistd::geteuid().as_raw() {
         return;
     }
-    let removed = if what.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    if removed.is_err() && what.is_dir() {
-        // A process that was just killed may have left a file while we were at it.
-        let _ = std::fs::remove_dir_all(path);
+    let _ = if what.is_dir() { remove_tree(path) } else { std::fs::remove_file(path) };
+}
+
+/// Removes a folder with all that is in it, also what its maker protected from that (Go does so with
+/// its module cache). Links are removed, not followed.
+///
+/// # Errors
+/// When something of it stays.
+pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    std::fs::remove_dir_all(path).or_else(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        // Or a process that was just killed left a file while we were at it.
+        unprotect(path);
+        std::fs::remove_dir_all(path)
+    })
+}
+
+/// Lets the owner do everything in a folder and in all below it.
+fn unprotect(root: &Path) {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(what) = folder.symlink_metadata() else { continue };
+        if !what.is_dir() {
+            continue;
+        }
+        let mode = what.permissions().mode();
+        if mode & OWNER != OWNER {
+            let _ = std::fs::set_permissions(&folder, Permissions::from_mode(mode | OWNER));
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(below.map(|entry| entry.path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_protected_from_writing_is_removed_and_no_link_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, other) = (place.path().join("root"), place.path().join("other"));
+        let deep = root.join("pkg/mod");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(deep.join("go.mod"), "").unwrap();
+        std::os::unix::fs::symlink(&other, root.join("link")).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let protect = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let protect_all = || {
+            for (path, mode) in [(&deep, 0o555), (&root.join("pkg"), 0o500), (&other, 0o555)] {
+                protect(path, mode);
+            }
+        };
+        protect_all();
+        unprotect(&root);
+        assert_eq!([mode(&deep), mode(&root.join("pkg")), mode(&other)], [0o755, 0o700, 0o555]);
+        protect_all();
+        remove_tree(&root).unwrap();
+        assert!(!root.exists() && other.exists());
+        assert_eq!(remove_tree(&root).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     }
 }

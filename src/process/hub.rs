@@ -17,6 +17,7 @@ pub use super::messages::StartOrder;
 use super::messages::{
     ANSWER_WITHIN, Exited, FromShim, Hello, MESSAGE_BYTES, ToShim, VARIABLE, encode, from_base64, to_base64,
 };
+use super::spawned::without_forks;
 use super::{SHIM_COMMAND, STAND_IN_COMMAND, scratch};
 use crate::outcome::Exit;
 use crate::outcome::evidence::{ProcessReport, Side};
@@ -249,8 +250,10 @@ impl Hub {
         }
         let path = folder.join("server");
         let value = ticket.env.first().map(|(_, value)| value.as_str()).unwrap_or_default();
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
-        std::io::Write::write_all(&mut file, format!("{first}\n{value}\n").as_bytes())?;
+        without_forks(|| {
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+            std::io::Write::write_all(&mut file, format!("{first}\n{value}\n").as_bytes())
+        })?;
         Ok(path)
     }
 

@@ -13,7 +13,7 @@ use crate::outcome::Exit;
 /// The variable that takes a shim to its hub: `TOKEN@SOCKET`. Never seen by the plugin.
 pub(super) const VARIABLE: &str = "SOUPSCEN_SHIM";
 /// Longest message, either way.
-pub(super) const MESSAGE_BYTES: usize = 1024 * 1024;
+pub(super) const MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Longest first line of a plugin; what is longer counts as the line as far as it goes.
 pub(super) const LINE_BYTES: usize = 64 * 1024;
 /// How long a shim waits for its hub's answer before it goes on as if there were none.

@@ -31,6 +31,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use environment::Inherit;
+pub(crate) use folders::remove_tree;
 pub use interrupts::Interrupts;
 pub use spawned::{Spawned, Watcher};
 pub use spawner::{Program, SpawnError, Spawner};

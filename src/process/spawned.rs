@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +16,9 @@ use super::spawner::Job;
 use super::{guard, sweep, sys};
 use crate::outcome::Exit;
 
+/// Between two looks at processes that were killed.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Keepers that are children of this process and were not reaped yet.
 static KEEPERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
 
@@ -25,6 +28,13 @@ pub(super) fn fork_known(fork: impl FnOnce() -> nix::Result<i32>) -> nix::Result
     let keeper = fork()?;
     known.get_or_insert_default().insert(keeper);
     Ok(keeper)
+}
+
+/// Does what a child must not be forked in the middle of: a file that is open for writing would stay
+/// open in the child, and could not be executed as long as it is (`ETXTBSY`).
+pub(super) fn without_forks<T>(act: impl FnOnce() -> T) -> T {
+    let _known = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    act()
 }
 
 pub(super) fn forget(keeper: i32) {
@@ -172,7 +182,7 @@ async fn supervise(
             match Record::decode(bytes) {
                 Some(Record::Started(pid)) => publish.send_modify(|state| state.pid = Some(pid)),
                 Some(Record::Ended(status)) => publish.send_modify(|state| state.exit = Some(sys::exit_of(status))),
-                Some(Record::Swept(_)) => swept = true,
+                Some(Record::Swept(complete)) => swept = complete == 1,
                 _ => break,
             }
         }
@@ -186,8 +196,8 @@ async fn supervise(
     let (reply, reaped) = oneshot::channel();
     let _ = jobs.send(Job::Reap(keeper, reply));
     if !swept {
-        // Somebody killed the keeper. Its program died with it; what that had started is ours once
-        // the keeper is reaped, and not before.
+        // Somebody killed the keeper, and its program died with it; or something did not die in time.
+        // What is left is ours once the keeper is reaped, and not before.
         let _ = reaped.await;
         adopt_and_kill().await;
     }
@@ -207,25 +217,46 @@ async fn adopt_and_kill() {
         return;
     }
     let _ = tokio::task::spawn_blocking(|| {
-        for _ in 0..100 {
-            let mut strays = Vec::new();
+        // Nobody else may reap them meanwhile: their pids could be given to others.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // One in uninterruptible sleep is not waited for longer than its keeper would have.
+        let until = Instant::now() + sweep::SWEEP_BOUND;
+        let mut strays = HashSet::new();
+        loop {
             if let Ok(known) = KEEPERS.lock() {
                 let known = known.as_ref();
                 sweep::for_each_child(|pid| {
                     if !known.is_some_and(|known| known.contains(&pid)) {
-                        strays.push(pid);
+                        strays.insert(pid);
                     }
                 });
             }
-            if strays.is_empty() {
+            strays.retain(|pid| sys::send_signal(*pid, libc::SIGKILL).is_ok());
+            strays.retain(|pid| matches!(sys::reap_if_ended(*pid), Ok(None)));
+            if strays.is_empty() || Instant::now() > until {
                 return;
             }
-            for pid in strays {
-                if sys::send_signal(pid, libc::SIGKILL).is_ok() {
-                    let _ = sys::reap_one(pid);
-                }
-            }
+            std::thread::sleep(LOOK_AGAIN);
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_forked_while_a_program_is_written() {
+        let (tell, forked) = mpsc::channel();
+        let fork = without_forks(|| {
+            let fork =
+                std::thread::spawn(move || fork_known(|| tell.send(()).map_or(Ok(0), |()| Err(nix::Error::EAGAIN))));
+            assert!(forked.recv_timeout(Duration::from_millis(100)).is_err());
+            fork
+        });
+        assert_eq!(fork.join().unwrap(), Err(nix::Error::EAGAIN));
+        assert!(forked.recv().is_ok());
+    }
 }

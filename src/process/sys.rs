@@ -237,6 +237,14 @@ pub(super) fn reap_one(pid: i32) -> nix::Result<i32> {
     reap(pid, 0).map(|found| found.map_or(0, |(_, status)| status))
 }
 
+/// The raw wait status of one child, if it has ended.
+///
+/// # Errors
+/// `ECHILD` when it is no child of ours.
+pub(super) fn reap_if_ended(pid: i32) -> nix::Result<Option<i32>> {
+    reap(pid, libc::WNOHANG).map(|found| found.map(|(_, status)| status))
+}
+
 fn reap(pid: i32, flags: libc::c_int) -> nix::Result<Option<(i32, i32)>> {
     loop {
         let mut status = 0;

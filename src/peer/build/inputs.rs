@@ -187,7 +187,7 @@ impl Search<'_> {
                 for (name, path, is_folder) in self.list(folder)? {
                     if is_folder {
                         any |= self.walk(&path, &below(&name), parts)?;
-                    } else if rest.is_empty() {
+                    } else if rest.is_empty() && !path.is_dir() {
                         any |= self.take(&path, &below(&name))?;
                     }
                 }
@@ -305,5 +305,8 @@ mod tests {
         let scratch = tree();
         std::os::unix::fs::symlink("..", scratch.path().join("peer/in/up")).unwrap();
         assert_eq!(names(&scratch, &["**/*.go"]).unwrap(), "in/a.go in/deep/b.go main.go");
+        assert_eq!(names(&scratch, &["in"]).unwrap(), "in/a.go in/deep/b.go");
+        assert_eq!(names(&scratch, &["in/**"]).unwrap(), "in/a.go in/deep/b.go");
+        assert_eq!(names(&scratch, &["in/up/in"]).unwrap(), "in/up/in/a.go in/up/in/deep/b.go");
     }
 }

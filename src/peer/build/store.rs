@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::BuildError;
+use crate::process::remove_tree;
 use crate::process::scratch::random_name;
 
 /// Version of the record.
@@ -192,7 +193,7 @@ impl Store {
         }
         let path = lock_path(output);
         let Ok(lock) = open_lock(&path) else { return };
-        if lock.try_lock().is_ok() && std::fs::remove_dir_all(output).is_ok() {
+        if lock.try_lock().is_ok() && remove_tree(output).is_ok() {
             let _ = std::fs::remove_file(path);
         }
     }

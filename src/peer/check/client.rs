@@ -114,7 +114,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "call.unknown-id",
-        about: "a call on a connection that is not there is `error`",
+        about: "a call on a connection that is not there is `error`, with the call's `seq`",
         needs: Some((CLIENT, "")),
         check: |bench| unknown_id(bench).boxed(),
     },
@@ -433,8 +433,8 @@ async fn many(bench: &mut Bench) -> Outcome {
 async fn unknown_id(bench: &mut Bench) -> Outcome {
     let request = get(bench, "no-such-connection", "check", WITHIN)?;
     let answer = bench.talk().await?.ask(&request, WITHIN + SLACK).await?;
-    if answer["type"] == "error" {
+    if answer["type"] == "error" && answer["seq"] == request["seq"] {
         return Ok(());
     }
-    broken(format!("expected `error`\ngot      {}", short(&answer.to_string())))
+    broken(format!("expected `error` with the `seq` of the call\ngot      {}", short(&answer.to_string())))
 }

@@ -1,7 +1,7 @@
 //! One driver process as the engine sees it: requests out, answers matched by what they answer.
 //! Knows JSON lines and correlation, nothing of roles. Used by `role`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::message::{ErrorKind, MAX_LINE, Reply, Request};
+use super::message::{ErrorKind, MAX_LINE, Reply, Request, bytes_in};
+use crate::peer::words::{KEPT, ends};
 
 /// What an answer belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,6 +37,9 @@ pub(super) enum LinkError {
     /// The process sent what is no message: likewise, and it is to blame.
     #[error("{0}")]
     Contract(String),
+    /// The request was not sent: it is longer than the driver takes.
+    #[error("the engine's request is longer than the driver takes: {0} bytes, and its `max_line` is {1}")]
+    TooLong(usize, usize),
     /// The driver refused the request.
     #[error("the driver answered `{kind:?}`: {text}")]
     Refused {
@@ -46,7 +50,7 @@ pub(super) enum LinkError {
     },
 }
 
-/// Lines of `observed` kept per id.
+/// Lines of `observed` kept per id: the newest.
 const OBSERVED_LINES: usize = 64;
 /// The longest line of `observed` that is kept, in bytes.
 const OBSERVED_BYTES: usize = 256 << 10;
@@ -57,7 +61,7 @@ type Answer = Result<Reply, LinkError>;
 struct Table {
     waiting: HashMap<Slot, oneshot::Sender<Answer>>,
     /// By id, for those that are in use: what is told of others is nobody's.
-    observed: HashMap<String, Vec<serde_json::Value>>,
+    observed: HashMap<String, VecDeque<serde_json::Value>>,
     broken: Option<LinkError>,
 }
 
@@ -65,6 +69,8 @@ struct Table {
 #[derive(Clone)]
 pub(super) struct Link {
     lines: mpsc::Sender<String>,
+    /// The longest line that the driver takes, in bytes.
+    pub(super) max_line: usize,
     table: Arc<Mutex<Table>>,
     next: Arc<AtomicU64>,
     observed_changed: Arc<watch::Sender<u64>>,
@@ -84,7 +90,7 @@ impl Link {
         let observed_changed = Arc::new(watch::channel(0).0);
         tokio::spawn(write_lines(input, queue));
         tokio::spawn(read_lines(output, Arc::clone(&table), Arc::clone(&observed_changed), broken_tx));
-        Self { lines, table, next: Arc::new(AtomicU64::new(1)), observed_changed, broken }
+        Self { lines, max_line: MAX_LINE, table, next: Arc::new(AtomicU64::new(1)), observed_changed, broken }
     }
 
     /// A number that was never used on this link.
@@ -122,11 +128,8 @@ impl Link {
     pub(super) async fn send(&self, request: &Request) -> Result<(), LinkError> {
         let line = serde_json::to_string(request)
             .map_err(|e| LinkError::Broken(format!("a request has no JSON form: {e}")))?;
-        if line.len() > MAX_LINE {
-            return Err(LinkError::Refused {
-                kind: ErrorKind::TooLarge,
-                text: format!("the request has {} bytes, a line may have {MAX_LINE}", line.len()),
-            });
+        if line.len() > self.max_line {
+            return Err(LinkError::TooLong(line.len(), self.max_line));
         }
         self.lines.send(line).await.map_err(|_| self.why())
     }
@@ -152,7 +155,7 @@ impl Link {
 
     /// Keeps what is observed of an id from now on, as long as the answer lives.
     pub(super) fn observe(&self, id: &str) -> Observed {
-        lock(&self.table).observed.insert(id.to_owned(), Vec::new());
+        lock(&self.table).observed.insert(id.to_owned(), VecDeque::new());
         Observed { table: Arc::clone(&self.table), id: id.to_owned() }
     }
 
@@ -175,7 +178,7 @@ pub(super) struct Observed {
 impl Observed {
     /// What it told so far.
     pub(super) fn lines(&self) -> Vec<serde_json::Value> {
-        lock(&self.table).observed.get(&self.id).cloned().unwrap_or_default()
+        lock(&self.table).observed.get(&self.id).into_iter().flatten().cloned().collect()
     }
 }
 
@@ -238,6 +241,9 @@ async fn read_lines(
             continue;
         }
         match serde_json::from_str::<Reply>(&line) {
+            Ok(Reply::Observed { what, rest, .. }) if what == "stdio" && !is_stdio(&rest) => {
+                break LinkError::Contract("the driver sent `stdio` that is no base64".to_owned());
+            }
             Ok(reply) => deliver(&table, &observed_changed, reply, line.len()),
             Err(e) => {
                 let start: String = line.chars().take(200).collect();
@@ -255,6 +261,12 @@ async fn read_lines(
         let _ = tx.send(Err(why.clone()));
     }
     let _ = broken.send(true);
+}
+
+/// Whether what a plugin printed can be read.
+fn is_stdio(fields: &BTreeMap<String, serde_json::Value>) -> bool {
+    let told = ["stdout_b64", "stderr_b64"].into_iter().filter_map(|name| fields.get(name));
+    told.filter(|value| !value.is_null()).all(|value| value.as_str().and_then(bytes_in).is_some())
 }
 
 /// Gives an answer to who waits for it; `length` is that of its line in bytes.
@@ -275,16 +287,19 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
         Reply::Received { stream, .. } => Slot::Stream(stream.clone(), "receive"),
         Reply::HalfClosed { stream } => Slot::Stream(stream.clone(), "half_close"),
         Reply::Ended { stream, .. } => Slot::Ended(stream.clone()),
-        Reply::Error { id, stream, kind, error } => {
-            let refused = LinkError::Refused { kind: *kind, text: error.clone().unwrap_or_default() };
+        Reply::Error { id, seq, stream, kind, error } => {
+            let refused = LinkError::Refused { kind: *kind, text: ends(error.as_deref().unwrap_or_default(), KEPT) };
             let hit: Vec<Slot> = table
                 .waiting
                 .keys()
-                .filter(|slot| match slot {
-                    Slot::Hello => id.is_none() && stream.is_none(),
-                    Slot::Id(i) | Slot::Call(i, _) => Some(i) == id.as_ref(),
-                    Slot::Stream(s, _) => Some(s) == stream.as_ref(),
-                    Slot::Ended(_) => false,
+                .filter(|slot| match (slot, stream) {
+                    // It may name the connection of its stream, too.
+                    (Slot::Stream(s, _), Some(stream)) => s == stream,
+                    (Slot::Stream(..), None) | (_, Some(_)) | (Slot::Ended(_), _) => false,
+                    (Slot::Hello, None) => id.is_none(),
+                    (Slot::Id(i), None) => Some(i) == id.as_ref() && seq.is_none(),
+                    // One without `seq` does not tell which call it means.
+                    (Slot::Call(i, s), None) => Some(i) == id.as_ref() && seq.is_none_or(|seq| seq == *s),
                 })
                 .cloned()
                 .collect();
@@ -297,11 +312,14 @@ fn deliver(table: &Mutex<Table>, observed_changed: &watch::Sender<u64>, reply: R
         }
         Reply::Observed { id, what, rest } => {
             let kept = id.as_ref().and_then(|id| table.observed.get_mut(id));
-            if let Some(kept) = kept.filter(|kept| kept.len() < OBSERVED_LINES && length <= OBSERVED_BYTES) {
+            if let Some(kept) = kept.filter(|_| length <= OBSERVED_BYTES) {
+                if kept.len() >= OBSERVED_LINES {
+                    kept.pop_front();
+                }
                 let mut value = serde_json::Map::new();
                 value.insert("what".into(), what.clone().into());
                 value.extend(rest.clone());
-                kept.push(value.into());
+                kept.push_back(value.into());
                 observed_changed.send_modify(|n| *n += 1);
             }
             return;
@@ -343,6 +361,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_error_ends_what_it_is_about_and_nothing_else() {
+        let slots = || {
+            let call = |seq| Slot::Call("c".into(), seq);
+            [call(1), call(2), Slot::Id("c".into()), Slot::Stream("s".into(), "open"), Slot::Hello]
+        };
+        for (about, refused) in [
+            (r#""id":"c","seq":1"#, &[0][..]),
+            (r#""id":"c","seq":3"#, &[]),
+            (r#""id":"c""#, &[0, 1, 2]),
+            (r#""id":"c","stream":"s","seq":1"#, &[3]),
+            (r#""id":null"#, &[4]),
+        ] {
+            let (input, output) = tokio::io::duplex(1 << 16);
+            let link = Link::start(tokio::io::sink(), output);
+            let mut answers = slots().map(|slot| link.expect(slot));
+            told(&link, input, &format!("{{\"type\":\"error\",{about},\"kind\":\"unsupported\"}}\n")).await;
+            let is_refused = |at: &usize| matches!(answers[*at].try_recv(), Ok(Err(LinkError::Refused { .. })));
+            assert_eq!((0..5).filter(is_refused).collect::<Vec<_>>(), refused, "{about}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_plugin_printed_has_to_be_base64() {
+        for (stdio, reads) in [(r#""stdout_b64":"YQ==","stderr_b64":null"#, true), (r#""stderr_b64":"?""#, false)] {
+            let (input, output) = tokio::io::duplex(1 << 16);
+            let link = Link::start(tokio::io::sink(), output);
+            told(&link, input, &format!("{{\"type\":\"observed\",\"id\":\"a\",\"what\":\"stdio\",{stdio}}}\n")).await;
+            assert_eq!(matches!(link.why(), LinkError::Broken(_)), reads, "{}", link.why());
+        }
+    }
+
+    #[tokio::test]
     async fn only_what_is_told_of_ids_in_use_is_kept() {
         let (input, output) = tokio::io::duplex(1 << 16);
         let link = Link::start(tokio::io::sink(), output);
@@ -350,10 +400,11 @@ mod tests {
         drop(gone);
         let line = |id: &str, more: &str| format!("{{\"type\":\"observed\",\"id\":\"{id}\",\"what\":\"x{more}\"}}\n");
         let long = line("a", &"y".repeat(OBSERVED_BYTES));
-        let all: String = (0..100).flat_map(|_| [line("a", ""), line("b", ""), line("c", "")]).collect();
-        told(&link, input, &format!("{long}{all}")).await;
-        assert_eq!(kept.lines().len(), OBSERVED_LINES);
-        assert_eq!(kept.lines()[0]["what"], "x", "a line that is too long is passed over");
+        let all: String = (0..100).flat_map(|n| [line("a", &n.to_string()), line("b", ""), line("c", "")]).collect();
+        told(&link, input, &format!("{all}{long}")).await;
+        let newest: Vec<_> =
+            (100 - OBSERVED_LINES..100).map(|n| serde_json::json!({ "what": format!("x{n}") })).collect();
+        assert_eq!(kept.lines(), newest, "and a line that is too long is passed over");
         assert_eq!(lock(&link.table).observed.len(), 1, "nothing of those that are gone or were never there");
         drop(kept);
         assert!(lock(&link.table).observed.is_empty());

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -315,6 +316,9 @@ pub enum Reply {
         /// Which request.
         #[serde(default)]
         id: Option<String>,
+        /// Which call on the connection, when it was one.
+        #[serde(default)]
+        seq: Option<u64>,
         /// Which stream.
         #[serde(default)]
         stream: Option<String>,
@@ -623,16 +627,22 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// gRPC writes binary metadata without padding; both forms are taken.
+const UNPADDED_TOO: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Base64 of a message.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The bytes of base64; `None` when it is none.
+/// The bytes of base64, with its padding or without; `None` when it is none.
 #[must_use]
 pub fn bytes_in(text: &str) -> Option<Bytes> {
-    STANDARD.decode(text).ok().map(Bytes::from)
+    UNPADDED_TOO.decode(text).ok().map(Bytes::from)
 }
 
 /// Metadata to the contract's form: `-bin` keys carry base64.
@@ -652,16 +662,21 @@ pub fn metadata_out(metadata: &[(String, Bytes)]) -> Vec<(String, MetadataValue)
 }
 
 /// Metadata from the contract's form.
-#[must_use]
-pub fn metadata_in(metadata: Vec<(String, MetadataValue)>) -> Vec<(String, Bytes)> {
+///
+/// # Errors
+/// The key whose value is no base64.
+pub fn metadata_in(metadata: Vec<(String, MetadataValue)>) -> Result<Vec<(String, Bytes)>, String> {
     metadata
         .into_iter()
         .map(|(key, value)| {
             let bytes = match value {
                 MetadataValue::Text(text) => Bytes::from(text),
-                MetadataValue::Binary { b64 } => STANDARD.decode(b64).map(Bytes::from).unwrap_or_default(),
+                MetadataValue::Binary { b64 } => match bytes_in(&b64) {
+                    Some(bytes) => bytes,
+                    None => return Err(key),
+                },
             };
-            (key, bytes)
+            Ok((key, bytes))
         })
         .collect()
 }

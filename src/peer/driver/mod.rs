@@ -7,6 +7,7 @@ mod roles;
 mod sending;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +21,10 @@ use tokio_util::task::AbortOnDropHandle;
 #[doc(hidden)]
 pub use self::link::heard;
 use self::link::{Link, LinkError, Slot};
-use self::message::{CONTRACT, Reply, Request};
+use self::message::{CONTRACT, Hello, MAX_LINE, Reply, Request};
+use self::turns::Turns;
 use super::PeerError;
+use super::words::{KEPT, ends};
 use crate::outcome::evidence::Reported;
 use crate::outcome::{Cause, Certainty, Phase};
 
@@ -77,6 +80,7 @@ type Starting = Shared<BoxFuture<'static, Result<Arc<Running>, PeerError>>>;
 
 struct Running {
     link: Link,
+    turns: Turns,
     process: Arc<dyn DriverProcess>,
 }
 
@@ -187,17 +191,21 @@ impl Driver {
 
     async fn start_once(&self) -> Result<Arc<Running>, PeerError> {
         let started = (self.start)().await.map_err(|e| self.harness("driver.start", &e))?;
-        let running = Arc::new(Running { link: Link::start(started.stdin, started.stdout), process: started.process });
+        let link = Link::start(started.stdin, started.stdout);
+        let mut running = Running { link, turns: Turns::new(None), process: started.process };
         self.starts.fetch_add(1, Ordering::Relaxed);
-        self.greet(&running).await?;
-        Ok(running)
+        let hello = self.greet(&running).await?;
+        running.turns = Turns::new(hello.max_in_flight);
+        let max_line = hello.max_line.and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_LINE);
+        running.link.max_line = max_line.min(MAX_LINE);
+        Ok(Arc::new(running))
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Starting>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn greet(&self, running: &Running) -> Result<(), PeerError> {
+    async fn greet(&self, running: &Running) -> Result<Hello, PeerError> {
         let probe = format!("soupscen.probe.{:08x}", rand_u32());
         let hello =
             Request::Hello { contracts: vec![CONTRACT], deadline_ms: millis(self.hello_within), probe: probe.clone() };
@@ -228,12 +236,12 @@ impl Driver {
         if claims.into_iter().flatten().any(|role| role.provides.contains(&probe)) {
             return Err(self.harness("driver.contract", "it claims a capability that does not exist"));
         }
-        Ok(())
+        Ok(hello)
     }
 
     /// A failure that says nothing about the pair under test.
     fn harness(&self, code: &str, text: &str) -> PeerError {
-        let text = format!("the driver of {} failed: {text}", self.name);
+        let text = ends(&format!("the driver of {} failed: {text}", self.name), KEPT);
         PeerError {
             reported: Reported {
                 phase: Some(Phase::Driver),
@@ -256,6 +264,7 @@ impl Driver {
                 harness: false,
                 ..self.harness("driver.unsupported", &format!("it does not support the request: {text}"))
             },
+            LinkError::TooLong(..) => self.harness("driver.max-line", &error.to_string()),
             LinkError::Refused { .. } => self.harness("driver.refused", &error.to_string()),
             LinkError::Broken(_) | LinkError::Contract(_) => self.broken(running, error).await,
         }

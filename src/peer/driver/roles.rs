@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::link::{Link, Observed, Slot};
+use super::link::{Link, LinkError, Observed, Slot};
 use super::message::{
-    Address, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply, Request, Tls,
-    TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
+    Address, Answer, CallReply, ClientAuth, Cookie, Failed, Keepalive, Limits, Listen, Message, Origin, Reply, Request,
+    Tls, TlsFacts, Wait, bytes_in, encode, metadata_in, metadata_out,
 };
 use super::sending::Sending;
 use super::{DRIVER_SLACK, Driver, Running, millis};
@@ -20,6 +20,7 @@ use crate::axis::values::{Group, TlsMode};
 use crate::dynamic::DETAILS;
 use crate::outcome::evidence::{CertFacts, ConnectionFacts, Reported, Side};
 use crate::outcome::{Certainty, GrpcStatus, Phase};
+use crate::peer::words::{KEPT, ends};
 use crate::peer::{
     CallRequest, CallResult, Client, ConnectRequest, Connection, LastWord, LaunchRequest, PeerError, ServeRequest,
     Served, Server, ServerSaw, Stream, StreamSender, Target, TlsSpec,
@@ -55,14 +56,28 @@ impl Driver {
         cancel: Option<Request>,
         (what, within): (&str, Duration),
     ) -> Result<Reply, PeerError> {
+        match self.try_ask(running, slot, request, cancel, (what, within)).await? {
+            Ok(reply) => Ok(reply),
+            Err(e) => Err(self.link_error(running, &e).await),
+        }
+    }
+
+    /// The same; what is no answer is left to be judged.
+    pub(super) async fn try_ask(
+        &self,
+        running: &Arc<Running>,
+        slot: Slot,
+        request: &Request,
+        cancel: Option<Request>,
+        (what, within): (&str, Duration),
+    ) -> Result<Result<Reply, LinkError>, PeerError> {
+        // The request's own time begins when the driver is told of it.
+        let turn = running.turns.take(what, within).await;
+        let _turn = turn.map_err(|why| self.harness("driver.max-in-flight", &why))?;
         let mut guard = CancelOnDrop { running, cancel, slot: slot.clone() };
         let answer = tokio::time::timeout(within + DRIVER_SLACK, running.link.ask(slot, request)).await;
         guard.cancel = None;
-        match answer {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(e)) => Err(self.link_error(running, &e).await),
-            Err(_) => Err(self.overdue(running, what, within)),
-        }
+        answer.map_err(|_| self.overdue(running, what, within))
     }
 
     fn fresh_id(&self, running: &Running, prefix: &str) -> String {
@@ -114,15 +129,16 @@ fn failed(failed: Failed) -> PeerError {
         Some("driver") => Some(Phase::Driver),
         _ => None,
     };
-    let status = failed.status.map(|s| GrpcStatus { code: s.code, text: s.text });
+    let bounded = |text: &str| ends(text, KEPT);
+    let status = failed.status.map(|s| GrpcStatus { code: bounded(&s.code), text: bounded(&s.text) });
     let timed_out = status.as_ref().is_some_and(|s| s.code == "DEADLINE_EXCEEDED");
     PeerError {
         reported: Reported {
             phase,
-            error: failed.error,
+            error: bounded(&failed.error),
             native: failed.native.map(|n| match n {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
+                serde_json::Value::String(text) => bounded(&text),
+                other => bounded(&other.to_string()),
             }),
             status,
             cause: None,
@@ -259,7 +275,7 @@ async fn pass_on(link: &Link, observed: &Observed, word: &LastWord) -> Infallibl
         let seen = observed.lines();
         let newest = seen.iter().rev().find(|line| line["what"] == "channel-failure");
         if let Some(error) = newest.and_then(|line| line["error"].as_str()) {
-            let error = error.to_owned();
+            let error = ends(error, KEPT);
             word.tell(Reported { phase: None, error, native: None, status: None, cause: None });
         }
         if changed.changed().await.is_err() {
@@ -292,35 +308,40 @@ impl Drop for DriverConnection {
     }
 }
 
-fn result(reply: CallReply) -> CallResult {
+/// What a call came to; an error names what is no base64.
+fn result(reply: CallReply) -> Result<CallResult, String> {
     let local = match reply.origin {
         Origin::Local => Some(true),
         Origin::Remote => Some(false),
         Origin::Unknown => None,
     };
-    let mut trailers = metadata_in(reply.trailers);
-    if let Some(details) = reply.status.details_b64.as_deref().and_then(bytes_in)
-        && !trailers.iter().any(|(name, _)| name == DETAILS)
-    {
-        trailers.push((DETAILS.to_owned(), details));
+    let no_base64 = |what: &str| format!("`{}` is no base64", ends(what, KEPT));
+    let metadata = |pairs| metadata_in(pairs).map_err(|key| no_base64(&key));
+    let mut trailers = metadata(reply.trailers)?;
+    if let Some(details) = &reply.status.details_b64 {
+        let details = bytes_in(details).ok_or_else(|| no_base64("details_b64"))?;
+        if !trailers.iter().any(|(name, _)| name == DETAILS) {
+            trailers.push((DETAILS.to_owned(), details));
+        }
     }
-    let status = GrpcStatus { code: reply.status.code, text: reply.status.text };
+    let receive: Option<_> = reply.receive.iter().map(Answer::bytes).collect();
+    let status = GrpcStatus { code: ends(&reply.status.code, KEPT), text: ends(&reply.status.text, KEPT) };
     // A status that may have been made on the client's side is its account of a failure.
     let reported = (status.code != "OK" && local != Some(false)).then(|| Reported {
         phase: None,
         error: status.text.clone(),
-        native: reply.native,
+        native: reply.native.map(|native| ends(&native, KEPT)),
         status: Some(status.clone()),
         cause: None,
     });
-    CallResult {
+    Ok(CallResult {
         status,
         local,
-        receive: reply.receive.iter().map(|m| m.bytes().unwrap_or_default()).collect(),
-        headers: metadata_in(reply.headers),
+        receive: receive.ok_or("a received message is no base64")?,
+        headers: metadata(reply.headers)?,
         trailers,
         reported,
-    }
+    })
 }
 
 impl Connection for DriverConnection {
@@ -353,12 +374,7 @@ impl Connection for DriverConnection {
                 )
                 .await?;
             match reply {
-                Reply::Result(reply) => {
-                    if reply.receive.iter().any(|m| m.bytes().is_none()) {
-                        return Err(self.driver.harness("driver.contract", "a received message is no base64"));
-                    }
-                    Ok(result(*reply))
-                }
+                Reply::Result(reply) => result(*reply).map_err(|why| self.driver.harness("driver.contract", &why)),
                 other => Err(self.driver.unexpected("call", &other)),
             }
         })
@@ -377,18 +393,18 @@ impl Connection for DriverConnection {
                 compression: compression(request.options),
                 wait_for_ready: request.options.wait_for_ready,
             };
-            let slot = Slot::Stream(stream.clone(), "open");
-            let reply = self.driver.ask(&self.running, slot, &message, None, ("open", request.deadline)).await?;
-            if !matches!(reply, Reply::Opened { .. }) {
-                return Err(self.driver.unexpected("open", &reply));
-            }
             let sending = Sending {
                 driver: self.driver.clone(),
                 running: Arc::clone(&self.running),
                 stream,
                 deadline: request.deadline,
             };
+            // From here on it is cancelled unless it ends, also when nobody waits for `opened` any more.
             let mut open = DriverStream { sending, ended: Some(ended) };
+            let reply = open.sending.ask("open", message).await?;
+            if !matches!(reply, Reply::Opened { .. }) {
+                return Err(self.driver.unexpected("open", &reply));
+            }
             for message in request.send {
                 open.send(message).await?;
             }
@@ -401,10 +417,9 @@ impl Connection for DriverConnection {
         let gather = |key: &str| {
             let mut bytes = Vec::new();
             for line in seen.iter().filter(|line| line["what"] == "stdio") {
-                let decoded = line.get(key).and_then(serde_json::Value::as_str);
-                bytes.extend_from_slice(
-                    &decoded.and_then(|t| super::message::Answer::Plain(t.into()).bytes()).unwrap_or_default(),
-                );
+                // The link has looked that it is base64.
+                let told = line.get(key).and_then(serde_json::Value::as_str).and_then(bytes_in);
+                bytes.extend_from_slice(&told.unwrap_or_default());
             }
             Bytes::from(bytes)
         };
@@ -421,17 +436,16 @@ impl Connection for DriverConnection {
     }
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
-        self.closed = true;
         Box::pin(async move {
             let slot = Slot::Id(self.id.clone());
             let id = self.id.clone();
             if let Some(grace) = self.launched {
                 let request = Request::Kill { id, grace_ms: millis(grace) };
-                let _ = self.driver.ask(&self.running, slot, &request, None, ("kill", grace)).await;
+                self.closed = self.driver.ask(&self.running, slot, &request, None, ("kill", grace)).await.is_ok();
             } else {
                 let request = Request::Close { id };
                 let within = Duration::from_secs(1);
-                let _ = self.driver.ask(&self.running, slot, &request, None, ("close", within)).await;
+                self.closed = self.driver.ask(&self.running, slot, &request, None, ("close", within)).await.is_ok();
             }
         })
     }
@@ -455,7 +469,19 @@ fn nothing_came(within: Duration) -> PeerError {
 
 struct DriverStream {
     sending: Sending,
-    ended: Option<tokio::sync::oneshot::Receiver<Result<Reply, super::link::LinkError>>>,
+    ended: Option<tokio::sync::oneshot::Receiver<Result<Reply, LinkError>>>,
+}
+
+impl DriverStream {
+    /// Its end, if it comes in time. The stream counts as ended once that is here, and not before.
+    async fn ended_within(&mut self, within: Duration) -> Result<Option<Result<Reply, LinkError>>, PeerError> {
+        let Some(ended) = &mut self.ended else {
+            return Err(self.sending.driver.harness("driver.contract", "the stream's end was taken already"));
+        };
+        let Ok(reply) = tokio::time::timeout(within, ended).await else { return Ok(None) };
+        self.ended = None;
+        Ok(reply.ok())
+    }
 }
 
 impl Drop for DriverStream {
@@ -487,13 +513,19 @@ impl Stream for DriverStream {
                 within_ms: millis(self.sending.deadline),
             };
             match self.sending.ask("receive", request).await? {
-                Reply::Received { m, end, .. } => match m.first() {
-                    None if end => Ok(None),
-                    None => Err(nothing_came(self.sending.deadline)),
-                    Some(m) => m.bytes().map(Some).ok_or_else(|| {
-                        self.sending.driver.harness("driver.contract", "a received message is no base64")
-                    }),
-                },
+                Reply::Received { m, end, .. } => {
+                    let breach = match (m.as_slice(), end) {
+                        ([], true) => return Ok(None),
+                        ([], false) => return Err(nothing_came(self.sending.deadline)),
+                        ([one], false) => match one.bytes() {
+                            Some(message) => return Ok(Some(message)),
+                            None => "a received message is no base64",
+                        },
+                        (_, true) => "`received` has messages and `end: true`",
+                        (_, false) => "`received` has more messages than `max`, which was 1",
+                    };
+                    Err(self.sending.driver.harness("driver.contract", breach))
+                }
                 other => Err(self.sending.driver.unexpected("receive", &other)),
             }
         })
@@ -512,17 +544,14 @@ impl Stream for DriverStream {
 
     fn end(&mut self) -> BoxFuture<'_, Result<CallResult, PeerError>> {
         Box::pin(async move {
-            let Some(mut ended) = self.ended.take() else {
-                return Err(self.sending.driver.harness("driver.contract", "the stream's end was taken already"));
-            };
-            let mut reply = tokio::time::timeout(UNREAD_AFTER, &mut ended).await;
-            if reply.is_err() {
+            let mut reply = self.ended_within(UNREAD_AFTER).await?;
+            if reply.is_none() {
                 // A driver reads one message ahead: it meets the end behind those that nobody took.
                 while let Ok(Some(_)) = self.receive().await {}
-                reply = tokio::time::timeout(self.sending.deadline + DRIVER_SLACK, ended).await;
+                reply = self.ended_within(self.sending.deadline + DRIVER_SLACK).await?;
             }
-            match reply {
-                Ok(Ok(Ok(Reply::Ended { status, origin, headers, trailers, .. }))) => Ok(result(CallReply {
+            let done = match reply {
+                Some(Ok(Reply::Ended { status, origin, headers, trailers, .. })) => result(CallReply {
                     id: String::new(),
                     seq: 0,
                     status,
@@ -531,13 +560,15 @@ impl Stream for DriverStream {
                     headers,
                     trailers,
                     native: None,
-                })),
-                Ok(Ok(Ok(other))) => Err(self.sending.driver.unexpected("open", &other)),
-                Ok(Ok(Err(e))) => Err(self.sending.driver.link_error(&self.sending.running, &e).await),
-                Ok(Err(_)) | Err(_) => {
-                    Err(self.sending.driver.overdue(&self.sending.running, "end of stream", self.sending.deadline))
+                }),
+                Some(Ok(other)) => return Err(self.sending.driver.unexpected("open", &other)),
+                Some(Err(e)) => return Err(self.sending.driver.link_error(&self.sending.running, &e).await),
+                None => {
+                    let Sending { driver, running, deadline, .. } = &self.sending;
+                    return Err(driver.overdue(running, "end of stream", *deadline));
                 }
-            }
+            };
+            done.map_err(|why| self.sending.driver.harness("driver.contract", &why))
         })
     }
 }
@@ -630,11 +661,11 @@ impl Served for DriverServed {
     }
 
     fn stop(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
-        self.stopped.store(true, Ordering::Relaxed);
         Box::pin(async move {
             let request = Request::Stop { id: self.id.clone(), grace_ms: millis(grace) };
             let slot = Slot::Id(self.id.clone());
-            let _ = self.driver.ask(&self.running, slot, &request, None, ("stop", grace)).await;
+            let stopped = self.driver.ask(&self.running, slot, &request, None, ("stop", grace)).await;
+            self.stopped.store(stopped.is_ok(), Ordering::Relaxed);
         })
     }
 }

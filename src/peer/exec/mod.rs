@@ -22,13 +22,14 @@ pub use server::{Exclusion, ExecServer};
 use crate::outcome::evidence::Reported;
 use crate::outcome::{Cause, Certainty, Phase};
 use crate::peer::PeerError;
+use crate::peer::words::{KEPT, ends};
 
 /// Names and values of templates.
 type Context = Map<String, Value>;
 
 /// The harness cannot go on with this program: nothing is said of the pair.
 fn harness(code: &str, text: impl Into<String>) -> PeerError {
-    let text = text.into();
+    let text = ends(&text.into(), KEPT);
     let cause = Cause { code: code.into(), certainty: Certainty::Observed, text: text.clone() };
     PeerError {
         reported: Reported { phase: Some(Phase::Spawn), error: text, native: None, status: None, cause: Some(cause) },
@@ -41,7 +42,7 @@ fn harness(code: &str, text: impl Into<String>) -> PeerError {
 /// A failure in the words of a program.
 fn told(phase: Option<Phase>, text: impl Into<String>, cause: Option<Cause>) -> PeerError {
     PeerError {
-        reported: Reported { phase, error: text.into(), native: None, status: None, cause },
+        reported: Reported { phase, error: ends(&text.into(), KEPT), native: None, status: None, cause },
         refused: false,
         harness: false,
         timed_out: false,

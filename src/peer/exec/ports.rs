@@ -13,13 +13,16 @@ pub(super) fn is_taken(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_err()
 }
 
-/// Whether somebody else than `pid` and its descendants listens on it, as far as /proc tells.
+/// Whether somebody else than `pid` and its descendants listens on it, as far as /proc tells. What a
+/// process has open that gave up its rights, or took others, cannot be seen: nobody is to blame then.
 pub(super) fn is_others(port: u16, pid: i32) -> bool {
     let listening = listeners(port);
     if listening.is_empty() {
         return false;
     }
-    !tree(pid).into_iter().any(|member| sockets(member).any(|inode| listening.contains(&inode)))
+    let listens = |pid: i32| sockets(pid).any(|inode| listening.contains(&inode));
+    let own = tree(pid);
+    !own.iter().any(|pid| listens(*pid)) && processes().any(|pid| !own.contains(&pid) && listens(pid))
 }
 
 /// The keeper of a program that is still there: orphans of the program come to it.
@@ -51,11 +54,15 @@ fn listeners(port: u16) -> HashSet<String> {
     found
 }
 
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+}
+
 /// A process with all that came from it and still has its parents.
 fn tree(root: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+    for pid in processes() {
         if let Some(parent) = parent(pid) {
             children.entry(parent).or_default().push(pid);
         }
@@ -97,5 +104,24 @@ mod tests {
         drop(listener);
         assert!(!is_taken(port));
         assert!(!is_others(port, own), "who does not listen has not been robbed");
+    }
+
+    /// As with the socket of a process that may not be looked into, nobody is seen to have this one:
+    /// it is on its way through another.
+    #[test]
+    fn a_listener_that_nobody_is_seen_to_have_is_no_strangers() {
+        let hides = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); port = s.getsockname()[1]; \
+                     a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [s.fileno()]); s.close(); \
+                     print(port, flush=True); sys.stdin.read()";
+        let mut command = std::process::Command::new("python3");
+        let piped = std::process::Stdio::piped;
+        let mut child = command.args(["-c", hides]).stdin(piped()).stdout(piped()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        let port = line.trim().parse().unwrap();
+        assert!(is_taken(port));
+        assert!(!is_others(port, i32::try_from(child.id()).unwrap()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

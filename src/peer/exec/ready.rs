@@ -103,16 +103,17 @@ impl Scanner {
 /// Resolves when something takes connections there.
 pub(crate) async fn dialled(target: &Target) {
     let mut pause = PAUSE.0;
-    loop {
-        let open = match target {
-            Target::Tcp(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
-            Target::Unix(path) => tokio::net::UnixStream::connect(path).await.is_ok(),
-        };
-        if open {
-            return;
-        }
+    while !is_open(target).await {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// Whether something takes connections there now.
+pub(super) async fn is_open(target: &Target) -> bool {
+    match target {
+        Target::Tcp(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
+        Target::Unix(path) => tokio::net::UnixStream::connect(path).await.is_ok(),
     }
 }
 

@@ -8,11 +8,14 @@ use super::command::Rendered;
 use super::{harness, told};
 use crate::outcome::{Exit, Phase};
 use crate::peer::PeerError;
+use crate::peer::words::ends;
 use crate::process::capture::{Capture, Tail};
 use crate::process::{SpawnError, Spawner};
 
 /// Output of one run that is looked at, in bytes of each stream.
 const OUTPUT_BYTES: usize = 16 << 20;
+/// What output that was written already may take to come in, once the program and all below it are gone.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Characters of an output that are quoted.
 const QUOTED: usize = 800;
 
@@ -45,10 +48,9 @@ pub(super) async fn run(spawner: &Spawner, rendered: Rendered, within: Duration)
         exit
     });
     let exit = ended.await;
-    // What it started holds its pipes open.
+    // What it started holds its pipes open. One that it handed to somebody else may stay open for ever.
     spawned.kill().await;
-    stdout.ended().await;
-    stderr.ended().await;
+    let _ = tokio::time::timeout(DRAIN, async { tokio::join!(stdout.ended(), stderr.ended()) }).await;
     let (stdout, stderr) = (stdout.snapshot(), stderr.snapshot());
     let bytes = |tail: &Tail| tail.bytes();
     let Ok(exit) = exit else {
@@ -96,21 +98,9 @@ pub(super) fn outputs(stdout: &[u8], stderr: &[u8]) -> String {
     let quote = |name: &str, bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim();
-        if text.is_empty() { format!("{name} is empty") } else { format!("{name}: {}", ends(text)) }
+        if text.is_empty() { format!("{name} is empty") } else { format!("{name}: {}", ends(text, QUOTED)) }
     };
     format!("{}; {}", quote("stdout", stdout), quote("stderr", stderr))
-}
-
-/// Beginning and end of a long text.
-fn ends(text: &str) -> String {
-    let count = text.chars().count();
-    if count <= QUOTED {
-        return text.to_owned();
-    }
-    let half = QUOTED / 2;
-    let head: String = text.chars().take(half).collect();
-    let tail: String = text.chars().skip(count - half).collect();
-    format!("{head} … ({} characters left out) … {tail}", count - 2 * half)
 }
 
 /// A foreign text of bearable length.

@@ -33,6 +33,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// How long a program may stay that has its server listen in a child that is no longer its own.
 const FORKED: Duration = Duration::from_millis(500);
 
+/// What a connection to an address that should be free may take.
+const STRANGER: Duration = Duration::from_millis(500);
+
 /// The server role of a program, for one case.
 pub struct ExecServer {
     server: Arc<model::ExecServer>,
@@ -127,6 +130,7 @@ impl ExecServer {
         let mut rendered = self.setting.render(&self.server.command, &context)?;
         rendered.program.stdin = self.server.end == EndWay::Stdin;
         let folder = rendered.program.folder.clone().unwrap_or_default();
+        self.refuse_strangers(&context, port, &folder).await?;
         let mut started = self.spawn(rendered).await?;
         let mut target = {
             let ready = self.ready(&started, &context, request.transport, port, &socket, &folder);
@@ -177,6 +181,27 @@ impl ExecServer {
                 Err(self.failure(&early, &started, request.within).await)
             }
         }
+    }
+
+    /// An address that is declared must be free: whoever is there already would be tested in place of
+    /// this server. Whose socket listens on `{{ port }}` is seen afterwards.
+    async fn refuse_strangers(&self, context: &Context, port: u16, folder: &Path) -> Result<(), PeerError> {
+        let Some(address) = &self.server.address else { return Ok(()) };
+        let text = self.setting.text(&Renderer::new(context), address)?;
+        // What is no address is told of when the server has had its say.
+        let Ok(target) = parse_address(&text, folder) else { return Ok(()) };
+        let own = matches!(&target, Target::Tcp(address) if address.port() == port);
+        if own || !matches!(tokio::time::timeout(STRANGER, ready::is_open(&target)).await, Ok(true)) {
+            return Ok(());
+        }
+        let exclusive = match self.server.exclusive {
+            Some(_) => "",
+            None => ", or, if that is a server of another case, give both the same `exclusive`",
+        };
+        let name = &self.setting.peer;
+        let text =
+            format!("something listens at {} already, where server `{name}` is to: end it{exclusive}", text.trim());
+        Err(harness("spawn.port-taken", text))
     }
 
     async fn spawn(&self, rendered: Rendered) -> Result<Started, PeerError> {

@@ -1,16 +1,21 @@
 //! What the end and the output of a program mean, by the patterns of its declaration.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use nix::libc;
 use regex::bytes::{Captures, Regex};
 use serde_json::Value;
 
-use super::run::{Finished, ended, outputs};
+use super::run::{Finished, cut, ended, outputs};
 use super::{harness, told};
 use crate::dynamic::expect;
 use crate::outcome::{Cause, Certainty, GrpcStatus, Phase};
+use crate::peer::words::{KEPT, ends};
 use crate::peer::{Acted, PeerError};
 use crate::scenario::decode::CODES;
 use crate::scenario::exec::groups::{Piece, pieces};
@@ -55,7 +60,7 @@ impl Run<'_> {
 
     fn mean(&self, meaning: &Meaning, found: &[Option<Captures<'_>>; 2]) -> Result<Acted, PeerError> {
         let words = |text: &str| {
-            let text = String::from_utf8_lossy(&expand(text, found)).trim().to_owned();
+            let text = ends(String::from_utf8_lossy(&expand(text, found)).trim(), KEPT);
             if text.is_empty() { self.words() } else { text }
         };
         match meaning {
@@ -68,10 +73,10 @@ impl Run<'_> {
             Meaning::Status { code, text } => {
                 let name = String::from_utf8_lossy(&expand(code, found)).trim().to_owned();
                 let Some(code) = code_of(&name) else {
-                    let text = format!("{} names `{name}` as its gRPC code, which is none", self.what);
+                    let text = format!("{} names `{}` as its gRPC code, which is none", self.what, cut(&name));
                     return Err(harness("exec.code", text));
                 };
-                let text = String::from_utf8_lossy(&expand(text, found)).into_owned();
+                let text = ends(&String::from_utf8_lossy(&expand(text, found)), KEPT);
                 let status = GrpcStatus { code: code.to_owned(), text };
                 let mut error = told(None, self.words(), None);
                 error.reported.status = Some(status.clone());
@@ -110,20 +115,17 @@ impl Run<'_> {
             Form::Base64 => {
                 let decoded = STANDARD.decode(text());
                 let decoded = decoded.map_err(|e| {
-                    harness("exec.value", format!("{} gave `{}`, which is no base64: {e}", self.what, text()))
+                    harness("exec.value", format!("{} gave `{}`, which is no base64: {e}", self.what, cut(&text())))
                 })?;
                 expect::value(&decoded)
             }
             Form::File => {
                 let path = self.folder.join(text());
-                let explain = |why: String| {
-                    harness("exec.value", format!("{} left no value in {}: {why}", self.what, path.display()))
-                };
-                let length = std::fs::metadata(&path).map_err(|e| explain(e.to_string()))?.len();
-                if length > FILE_BYTES {
-                    return Err(explain(format!("it has {length} bytes, and {FILE_BYTES} are allowed")));
-                }
-                expect::value(&std::fs::read(&path).map_err(|e| explain(e.to_string()))?)
+                let bytes = contents(&path).map_err(|why| {
+                    let path = cut(&path.to_string_lossy());
+                    harness("exec.value", format!("{} left no value in {path}: {why}", self.what))
+                })?;
+                expect::value(&bytes)
             }
         })
     }
@@ -134,6 +136,22 @@ impl Run<'_> {
             harness("exec.message", text)
         })
     }
+}
+
+/// What is in a file that a program names. It may name anything: a pipe that nobody writes to must
+/// not be waited for, and a device has no end.
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |e: std::io::Error| e.to_string();
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(said)?;
+    if !file.metadata().map_err(said)?.is_file() {
+        return Err("it is no file".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(said)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(format!("it has more than the {FILE_BYTES} bytes that are allowed"));
+    }
+    Ok(bytes)
 }
 
 /// Whether a part of a pattern holds, and with which groups.
@@ -230,6 +248,49 @@ mod tests {
         let patterns = [pattern(&[], Some("(?s-u)^(.*)\n$"), None, value)];
         let acted = judge(&patterns, Exit::Code(0), b"\xe9t\xe9\n", b"").unwrap();
         assert_eq!(acted.value, Some(serde_json::json!({ "$base64": "6XTp" })));
+    }
+
+    #[test]
+    fn a_value_is_read_from_a_file_and_from_nothing_else() {
+        let scratch = crate::process::scratch::Scratch::new().unwrap();
+        let at = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
+        std::fs::write(at("value"), "v").unwrap();
+        nix::unistd::mkfifo(at("pipe").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        File::create(at("long")).unwrap().set_len(FILE_BYTES + 1).unwrap();
+        let value = Meaning::Ok { value: Some(("$1".into(), Form::File)), message: None };
+        let patterns = [pattern(&[], Some("(.*)"), None, value)];
+        let of = |path: &str| judge(&patterns, Exit::Code(0), path.as_bytes(), b"");
+        assert_eq!(of(&at("value")).unwrap().value, Some("v".into()));
+        for (path, why) in [
+            ("/dev/zero".to_owned(), "it is no file"),
+            (at("pipe"), "it is no file"),
+            (at(""), "it is no file"),
+            (at("long"), "more than the 67108864 bytes"),
+            (at("none"), "No such file"),
+        ] {
+            let cause = of(&path).unwrap_err().reported.cause.unwrap();
+            assert!(cause.code == "exec.value" && cause.text.contains(why), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_from_an_output_has_a_bearable_length() {
+        let long = "!".repeat(1 << 20);
+        let phase = Phase::Rpc;
+        for meaning in [
+            Meaning::Status { code: "NOT_FOUND".into(), text: "$1".into() },
+            Meaning::Status { code: "$1".into(), text: "$1".into() },
+            Meaning::Error { phase, text: "$1".into() },
+            Meaning::Failed { text: "$1".into() },
+            Meaning::Ok { value: Some(("$1".into(), Form::File)), message: None },
+            Meaning::Ok { value: Some(("$1".into(), Form::Base64)), message: None },
+        ] {
+            let told = match judge(&[pattern(&[], Some("(.*)"), None, meaning)], Exit::Code(0), long.as_bytes(), b"") {
+                Ok(acted) => format!("{acted:?}"),
+                Err(error) => format!("{error:?}"),
+            };
+            assert!(told.len() < 4 * KEPT, "{} bytes", told.len());
+        }
     }
 
     #[test]

@@ -34,9 +34,12 @@ const STDERR_LINES: usize = 64;
 const STDERR_BYTES: usize = 16 * 1024;
 /// What of standard output beyond the first line is reported: beginning and end.
 const NOISE_BYTES: usize = 8 * 1024;
-/// Bounds of what a hello tells: entries and bytes of each list.
+/// Bounds of what a hello tells: entries of each list, and bytes of the arguments, of the variables'
+/// names and of those that are told with their values. Escaped, all of it fits into a message.
 const HELLO_ENTRIES: usize = 1024;
-const HELLO_BYTES: usize = 128 * 1024;
+const ARGV_BYTES: usize = 128 * 1024;
+const NAMES_BYTES: usize = 64 * 1024;
+const ENV_BYTES: usize = 64 * 1024;
 
 /// Runs the plugin to its end; gives the exit status of this process.
 pub(super) fn run(task: Task, life: OwnedFd, mask: SigSet) -> i32 {
@@ -52,7 +55,7 @@ pub(super) fn run(task: Task, life: OwnedFd, mask: SigSet) -> i32 {
         None => Link::from_environment(),
     };
     if let Some((mut connected, token)) = connected {
-        let hello = FromShim::Hello(hello(token, &argv));
+        let hello = FromShim::Hello(hello(token, &argv, &std::env::vars_os().collect::<Vec<_>>()));
         match connected.send(&hello).then(|| connected.answer(&life)).flatten() {
             Some(ToShim::Start(given)) => {
                 refused = refused.filter(|_| given.argv.is_none());
@@ -88,26 +91,34 @@ pub(super) fn run(task: Task, life: OwnedFd, mask: SigSet) -> i32 {
     }
 }
 
-fn hello(token: String, argv: &[OsString]) -> Hello {
-    let mut left = HELLO_BYTES;
-    let mut fits = move |text: &str| {
-        let fits = text.len() <= left;
-        left = left.saturating_sub(text.len());
-        fits
-    };
+/// Whether the next of a list fits into its bytes. One that does not takes no room from others.
+fn room(mut left: usize) -> impl FnMut(usize) -> bool {
+    move |length| {
+        let rest = left.checked_sub(length);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    }
+}
+
+fn hello(token: String, argv: &[OsString], variables: &[(OsString, OsString)]) -> Hello {
+    let (mut env_room, mut names_room, mut argv_room) = (room(ENV_BYTES), room(NAMES_BYTES), room(ARGV_BYTES));
     let lossy = |text: &OsStr| text.to_string_lossy().into_owned();
-    let told: Vec<String> = argv.iter().take(HELLO_ENTRIES).map(|a| lossy(a)).filter(|a| fits(a)).collect();
-    let cut = told.len() != argv.len() || argv.iter().any(|a| a.to_str().is_none());
-    let names: Vec<String> = std::env::vars_os()
-        .map(|(key, _)| lossy(&key))
+    let env = variables
+        .iter()
+        .map(|(key, value)| (lossy(key), lossy(value)))
+        .filter(|(key, _)| key.starts_with("PLUGIN_"))
+        .take(HELLO_ENTRIES)
+        .filter(|(key, value)| env_room(key.len() + value.len()))
+        .collect();
+    let names = variables
+        .iter()
+        .map(|(key, _)| lossy(key))
         .filter(|key| key != VARIABLE)
         .take(HELLO_ENTRIES)
-        .filter(|key| fits(key))
+        .filter(|key| names_room(key.len()))
         .collect();
-    let env = std::env::vars_os()
-        .map(|(key, value)| (lossy(&key), lossy(&value)))
-        .filter(|(key, value)| key.starts_with("PLUGIN_") && fits(value))
-        .collect();
+    let told: Vec<String> = argv.iter().take(HELLO_ENTRIES).map(|a| lossy(a)).filter(|a| argv_room(a.len())).collect();
+    let cut = told.len() != argv.len() || argv.iter().any(|a| a.to_str().is_none());
     let folder = std::env::current_dir().map(|f| lossy(f.as_os_str())).unwrap_or_default();
     Hello { token, argv: told, env, names, folder, cut }
 }
@@ -347,4 +358,38 @@ struct Ready {
     link: bool,
     stdout: bool,
     stderr: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::messages::MESSAGE_BYTES;
+
+    #[test]
+    fn what_is_too_long_for_a_hello_takes_no_room_from_the_rest() {
+        let long = || OsString::from("\u{1}".repeat(ARGV_BYTES - 8));
+        let argv = ["tool", "--before"].map(OsString::from).into_iter().chain([long(), "--after".into()]);
+        let argv: Vec<_> = argv.collect();
+        let pair = |key: &str, value: OsString| (OsString::from(key), value);
+        let variables = [
+            pair("PLUGIN_LONG", long()),
+            pair("PLUGIN_MIN_PORT", "1".into()),
+            pair(&"N".repeat(NAMES_BYTES), "".into()),
+            pair("HOME", "/".into()),
+        ];
+        let hello = hello("t".into(), &argv, &variables);
+        assert_eq!(hello.argv, ["tool", "--before", "--after"]);
+        assert!(hello.cut);
+        assert_eq!(hello.names, ["PLUGIN_LONG", "PLUGIN_MIN_PORT", "HOME"]);
+        assert_eq!(hello.env, [("PLUGIN_MIN_PORT".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn the_longest_hello_is_one_message() {
+        let text = |bytes: usize| OsString::from("\u{1}".repeat(bytes));
+        let variables = [(OsString::from("PLUGIN_X"), text(ENV_BYTES - 8)), (text(NAMES_BYTES - 8), OsString::new())];
+        let hello = hello("t".into(), &[text(ARGV_BYTES)], &variables);
+        assert!(!hello.cut && hello.names.len() == 2 && hello.env.len() == 1);
+        assert!(crate::process::messages::encode(&FromShim::Hello(hello)).len() < MESSAGE_BYTES);
+    }
 }
