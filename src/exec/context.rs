@@ -27,6 +27,9 @@ use crate::process::hub::Hub;
 use crate::process::scratch::Scratch;
 use crate::scenario::model::Affects;
 
+/// What reads and writes the messages of each service, or why it cannot be had.
+pub(super) type Codecs = HashMap<String, Result<Arc<crate::dynamic::Service>, String>>;
+
 /// Everything that the cases of one run share.
 pub(super) struct RunContext {
     pub(super) plan: Arc<Plan>,
@@ -36,7 +39,7 @@ pub(super) struct RunContext {
     pub(super) hub: Hub,
     pub(super) lanes: Pool<LaneKey, Lane, Box<StartFailure>>,
     pub(super) servers: Pool<LaneKey, DirectServer, Box<StartFailure>>,
-    pub(super) codecs: HashMap<String, Result<Arc<crate::dynamic::Service>, String>>,
+    pub(super) codecs: Codecs,
     /// Starts at a time.
     pub(super) starts: Semaphore,
     /// Tells when the run stands still.
