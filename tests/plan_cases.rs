@@ -83,7 +83,7 @@ fn axes_that_do_not_apply_make_no_rows() {
 fn requests_come_from_meanings() {
     use soupscen::axis::values::{KeyType, Launch, TlsFiles, TlsMode, TlsVersion};
     let mut draft = Draft::new();
-    draft.axis("client", &["go"]).axis("server", &["go"]).axis("launch", &["plugin"]).axis("tls", &["manual"]);
+    draft.axis("client", &["go"]).axis("server", &["go"]).axis("launch", &["plugin"]).axis("tls", &["mtls"]);
     draft.axis("key", &["auto"]).axis("client_key", &["p384"]).axis("tls_version", &["TLSv1.2"]);
     let files = TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() };
     draft.scenario.blocks[0].axes[3].values[0] = AxisValue {
