@@ -366,6 +366,38 @@ fn scripts_need_capabilities_of_the_client() {
     assert_eq!((counts.selected, counts.unsupported), (4, 1));
 }
 
+/// `limits` is both of its kind; a peer may have only one.
+#[test]
+fn limits_are_asked_for_one_by_one() {
+    use soupscen::axis::options::{ChannelOptions, Limits};
+    use soupscen::scenario::model::ConnectDef;
+    let mut draft = Draft::new();
+    draft.peer("client", &["launch.*"], &[]).peer("both", &[], &["kv", "limits"]);
+    draft.peer("takes", &[], &["kv", "limits.receive"]);
+    draft.axis("client", &["client"]).axis("server", &["both", "takes"]);
+    for (name, server_limits) in [
+        ("receive", Limits { receive: Some(1), ..Limits::default() }),
+        ("send", Limits { send: Some(1), ..Limits::default() }),
+    ] {
+        let connect = ConnectDef {
+            name: "other".into(),
+            with: [].into(),
+            options: ChannelOptions::default(),
+            server_limits,
+            refuse: false,
+        };
+        draft.script(name, Op::Connect(connect), None);
+    }
+    let plan = draft.plan();
+    let lacking = plan.cases(&Selection::default()).filter_map(|case| match plan.disposition(&case) {
+        Disposition::Unsupported(Lacking(missing)) => Some(format!("{}: {}", plan.id(&case), missing[0].capability)),
+        Disposition::Run => None,
+    });
+    let lacking: Vec<_> = lacking.collect();
+    assert!(lacking.len() == 1 && lacking[0].contains("/send[client=client,server=takes]"), "{lacking:?}");
+    assert!(lacking[0].ends_with(": limits.send"), "{lacking:?}");
+}
+
 #[test]
 fn rules_decide_what_is_expected() {
     let mut draft = Draft::new();
