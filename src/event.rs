@@ -78,7 +78,7 @@ pub enum RunEvent {
     },
     /// Last line of a run that came to its end, interrupted or not.
     RunFinished {
-        /// Ctrl-C or SIGTERM stopped it.
+        /// It was stopped: by Ctrl-C or SIGTERM, or because it stood still.
         interrupted: bool,
         /// Milliseconds.
         elapsed_ms: u64,

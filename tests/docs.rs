@@ -109,6 +109,44 @@ fn the_limitation_of_the_readme_belongs_to_its_second_scenario() {
 }
 
 #[test]
+fn every_example_of_a_match_is_one_that_the_language_takes() {
+    let page = read("docs/verdicts.md");
+    let section = page.split("## When a rule describes a failure").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows = section.expect("the section").lines().filter(|line| line.starts_with("| `"));
+    let example = Regex::new("`((?:match|at): [^`]+)`").expect("a pattern");
+    let cells = rows.map(|row| row.split(" | ").next().expect("a cell"));
+    let examples: Vec<_> =
+        cells.flat_map(|cell| example.captures_iter(cell).map(|found| found[1].to_owned())).collect();
+    assert!(examples.len() >= 8, "{examples:?}");
+    let folder = clone();
+    for example in examples {
+        let scenario = format!(
+            "soupscen: 1\npeers: {{ rust: {{ builtin: {{}} }} }}\nmatrix: {{ axes: {{ client: [rust], server: [rust] }} }}\n\
+             scripts: {{ put: {{ ops: [{{ put: {{ key: a, value: b }} }}] }} }}\n\
+             expectations: [{{ id: rule, when: server == rust, outcome: failed, reason: an example, {example} }}]\n"
+        );
+        fs::write(folder.path().join("match.yaml"), scenario).expect("written");
+        let (ok, said) = check(folder.path(), Path::new("match.yaml"));
+        assert!(ok, "docs/verdicts.md, `{example}`:\n{said}");
+    }
+}
+
+#[test]
+fn waits_are_as_long_as_they_are_said_to_be() {
+    let page = read("docs/design/certainty.md");
+    let row = Regex::new(r"(?m)^\|.*\| ([0-9]+) ms \| `([A-Z_]+)` \|").expect("a pattern");
+    let said: BTreeSet<_> = row.captures_iter(&page).map(|found| (found[2].to_owned(), found[1].to_owned())).collect();
+    let source = read("src/exec/lane.rs");
+    let constant =
+        Regex::new(r"const ([A-Z_]+): Duration = Duration::from_(millis|secs)\(([0-9]+)\)").expect("a pattern");
+    let are = constant.captures_iter(&source).map(|found| {
+        let unit = if &found[2] == "secs" { "000" } else { "" };
+        (found[1].to_owned(), format!("{}{unit}", &found[3]))
+    });
+    assert_eq!(said, are.collect(), "docs/design/certainty.md against src/exec/lane.rs");
+}
+
+#[test]
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)#\s]+)(#[^)\s]*)?\)").expect("a pattern");
     let mut broken = Vec::new();
@@ -143,14 +181,18 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 
 /// Codes as they stand in the sources; `{…}` for what is filled in.
 fn codes() -> BTreeSet<(String, String)> {
-    const FAMILIES: &str =
-        "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|service|engine";
+    const FAMILIES: &str = "spawn|build|handshake|connect|tls|rpc|timeout|process|driver|check|script|rules|relay|\
+                            service|engine|exec|ready|server|test|limits";
     let literal = Regex::new(&format!(r#""((?:{FAMILIES})(?:\.[A-Za-z0-9{{}}_-]+)+)""#)).expect("a pattern");
     let made = Regex::new(&format!(
         r"(?:Fault::new\(\s*[\w:]+,\s*(?:format!\()?|code: |observed\(|harness\(|harness_error\(|error\(\s*){}",
         literal.as_str()
     ))
     .expect("a pattern");
+    // `("ready.exit", text)`
+    let paired = Regex::new(&format!(r"\(\s*{},\s*(?:format!|text\b)", literal.as_str())).expect("a pattern");
+    // A detail that is added to a code.
+    let pushed = Regex::new(r#"code\.push_str\("(\.[a-z-]+)"\)"#).expect("a pattern");
     let handshake = Regex::new(r#""((?:line|version)\.[a-z.-]+)""#).expect("a pattern");
     let waiting =
         Regex::new(r#"=> \("([a-z-]+)", |Phase::\w+, "([a-z-]+)"[,)]|waiting_for: "([a-z-]+)""#).expect("a pattern");
@@ -167,8 +209,11 @@ fn codes() -> BTreeSet<(String, String)> {
     all("src/outcome/diagnose", &literal, "");
     all("src/transport", &literal, "");
     all("src/handshake", &handshake, "handshake.");
-    all("src/peer", &made, "");
-    all("src/exec", &made, "");
+    for folder in ["src/peer", "src/exec"] {
+        all(folder, &made, "");
+        all(folder, &paired, "");
+    }
+    all("src", &pushed, "");
     all("src/exec", &waiting, "timeout.");
     codes
 }
@@ -204,6 +249,10 @@ fn every_cause_code_is_explained() {
     assert!(codes.len() > 60, "only {} codes were found: have the sources moved?", codes.len());
     let missing: Vec<_> = codes.iter().filter(|(code, _)| !explained(code, &page)).collect();
     assert!(missing.is_empty(), "docs/causes.md does not explain: {missing:#?}");
+    for found in [".unannounced", "exec.unmatched", "ready.exit", "server.down", "test.failed", "limits.unsupported"] {
+        assert!(codes.iter().any(|(code, _)| code == found), "`{found}` is no longer found: has its place changed?");
+    }
+    assert!(!explained(".new", &page) && !explained("exec.new-thing", &page));
     assert!(!explained("tls.new-thing", &page) && !explained("tls.rejected.client-cert.by-server.new", &page));
 }
 

@@ -83,7 +83,7 @@ fn axes_that_do_not_apply_make_no_rows() {
 fn requests_come_from_meanings() {
     use soupscen::axis::values::{KeyType, Launch, TlsFiles, TlsMode, TlsVersion};
     let mut draft = Draft::new();
-    draft.axis("client", &["go"]).axis("server", &["go"]).axis("launch", &["plugin"]).axis("tls", &["manual"]);
+    draft.axis("client", &["go"]).axis("server", &["go"]).axis("launch", &["plugin"]).axis("tls", &["mtls"]);
     draft.axis("key", &["auto"]).axis("client_key", &["p384"]).axis("tls_version", &["TLSv1.2"]);
     let files = TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() };
     draft.scenario.blocks[0].axes[3].values[0] = AxisValue {
@@ -364,6 +364,38 @@ fn scripts_need_capabilities_of_the_client() {
     let plan = draft.plan();
     let counts = plan.count(&Selection::default());
     assert_eq!((counts.selected, counts.unsupported), (4, 1));
+}
+
+/// `limits` is both of its kind; a peer may have only one.
+#[test]
+fn limits_are_asked_for_one_by_one() {
+    use soupscen::axis::options::{ChannelOptions, Limits};
+    use soupscen::scenario::model::ConnectDef;
+    let mut draft = Draft::new();
+    draft.peer("client", &["launch.*"], &[]).peer("both", &[], &["kv", "limits"]);
+    draft.peer("takes", &[], &["kv", "limits.receive"]);
+    draft.axis("client", &["client"]).axis("server", &["both", "takes"]);
+    for (name, server_limits) in [
+        ("receive", Limits { receive: Some(1), ..Limits::default() }),
+        ("send", Limits { send: Some(1), ..Limits::default() }),
+    ] {
+        let connect = ConnectDef {
+            name: "other".into(),
+            with: [].into(),
+            options: ChannelOptions::default(),
+            server_limits,
+            refuse: false,
+        };
+        draft.script(name, Op::Connect(connect), None);
+    }
+    let plan = draft.plan();
+    let lacking = plan.cases(&Selection::default()).filter_map(|case| match plan.disposition(&case) {
+        Disposition::Unsupported(Lacking(missing)) => Some(format!("{}: {}", plan.id(&case), missing[0].capability)),
+        Disposition::Run => None,
+    });
+    let lacking: Vec<_> = lacking.collect();
+    assert!(lacking.len() == 1 && lacking[0].contains("/send[client=client,server=takes]"), "{lacking:?}");
+    assert!(lacking[0].ends_with(": limits.send"), "{lacking:?}");
 }
 
 #[test]

@@ -22,10 +22,15 @@ struct Judged {
 
 impl Judged {
     fn new(scenario: &str) -> Self {
+        Self::selected(scenario, &[])
+    }
+
+    fn selected(scenario: &str, selection: &[&str]) -> Self {
         let place = Place::new();
         let file = format!("{ROOT}/scenarios/{scenario}.yaml");
-        place.write("plan.jsonl", &place.run(["plan", &file, "--json"]).exits(0).out);
-        let (ran, results) = place.results(&file, &["--require-peers"]);
+        let plan = place.run([&["plan", &file, "--json"], selection].concat()).exits(0).out;
+        place.write("plan.jsonl", &plan);
+        let (ran, results) = place.results(&file, &[&["--require-peers"], selection].concat());
         ran.exits(0);
         Self { place, results }
     }
@@ -61,6 +66,12 @@ fn seen<'a>(results: &'a mut Value, verdict: &str, part: &str) -> &'a mut Value 
 
 fn fact<'a>(observation: &'a mut Value, name: &str) -> &'a mut Value {
     observation["facts"].as_array_mut().unwrap().iter_mut().find(|fact| fact["fact"] == name).unwrap()
+}
+
+/// The id of the first check that did not hold.
+fn failed_check(observation: &mut Value) -> &mut Value {
+    let mut checks = observation["checks"].as_array_mut().unwrap().iter_mut();
+    &mut checks.find(|check| check["held"] == false).unwrap()["id"]
 }
 
 #[test]
@@ -136,6 +147,22 @@ fn an_independent_reader_sees_what_was_changed() {
     });
     quick.refuses("another plan", |run| run["run"]["plan_digest"] = json!("0"));
     quick.refuses("the plan has", |run| run["cases"][0]["axes"]["client"] = json!("other"));
+    // Checks that a rule names, in a part of a scenario: the rest of it is not asked for.
+    let mistakes = Judged::selected("stock/mistakes", &["--filter", "mistake in [absent-is-empty, empty-key-taken]"]);
+    mistakes.read(&mistakes.results.0).exits(0).says("2 cases judged again: all agree");
+    mistakes.refuses("known, and it should be wrong-failure", |run| {
+        let failed = failed_check(seen(run, "known", "mistake=absent-is-empty"));
+        assert_eq!(*failed, "S-GET-2.code", "the one that the rule names");
+        *failed = json!("S-GET-2.codes");
+    });
+    mistakes.refuses("known, and it should be wrong-failure", |run| {
+        let failed = failed_check(seen(run, "known", "mistake=empty-key-taken"));
+        assert_eq!(*failed, "S-KEY-1.code", "one below the one that the rule names");
+        *failed = json!("S-KEY-10.code");
+    });
+    mistakes.refuses("1 cases of the plan are not in the results", |run| {
+        run["cases"].as_array_mut().unwrap().pop();
+    });
     // Further connections of a script ask for themselves.
     let stock = Judged::new("stock/reference");
     fn other(run: &mut Value) -> &mut Value {

@@ -206,7 +206,7 @@ mod tests {
             ("key", "RSA4096", "rsa-4096"),
             ("client_key", "secp521r1", "p521"),
             ("tls", "disabled", "none"),
-            ("tls", "manual", "mutual"),
+            ("tls", "mtls", "mutual"),
             ("tls_version", "TLSv1.2", "1.2"),
             ("tls_version", "tls1.3", "1.3"),
             ("group", "p256", "secp256r1"),

@@ -29,7 +29,7 @@ pub(super) const AXIS: AxisDef = AxisDef {
             asks_nothing: false,
         },
         mode("server", &["server-only", "one-way"], &[("mode", FactDef::Text("server"))]),
-        mode("mutual", &["manual", "mtls"], &[("mode", FactDef::Text("mutual"))]),
+        mode("mutual", &["mtls"], &[("mode", FactDef::Text("mutual"))]),
     ],
     applies: None,
     affects: Affects::Server,

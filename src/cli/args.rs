@@ -44,8 +44,7 @@ pub(super) enum Command {
     Peers(super::peers::PeersArgs),
     /// Check driver programs against the contract.
     Driver(super::driver::DriverArgs),
-    /// Print a JSON Schema.
-    #[command(hide = true)]
+    /// Print a JSON Schema: of scenarios, peers, results, or the driver contract's messages.
     Schema {
         /// Which one.
         #[arg(value_enum)]

@@ -313,8 +313,9 @@ fn report_all(
     drop(writer);
     let status = live.finish();
     if stalled.is() {
-        // Nobody else can: the engine stands still. The guard ends what is below it.
-        guard::end_engine(exit::ERRORED);
+        // Nobody else can: the engine stands still. The guard ends what is below it. The status is
+        // that of any run that was stopped, as a later report of its journal gives it.
+        guard::end_engine(status);
     }
     status
 }

@@ -32,7 +32,8 @@ pub struct TlsArgs {
     /// Only this TLS version: 1.2 or 1.3.
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub tls_version: Option<TlsVersion>,
-    /// Only this key-exchange group: x25519, secp256r1, secp384r1 or x25519mlkem768.
+    /// Only this key-exchange group: x25519, secp256r1, secp384r1, secp521r1 (not the
+    /// built-in peer) or x25519mlkem768.
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub group: Option<Group>,
     /// The name to verify in the server's certificate.

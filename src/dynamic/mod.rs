@@ -90,6 +90,8 @@ pub enum DynamicError {
 #[derive(Debug, Clone)]
 pub struct Service {
     descriptor: ServiceDescriptor,
+    /// Where other methods are found, by their full names.
+    beside: Vec<DescriptorPool>,
 }
 
 /// A method: its path, and the codec of its messages.
@@ -117,7 +119,7 @@ impl Service {
         let why = |error: &protox::Error| DynamicError::Proto { service: service.to_owned(), why: describe(error) };
         let pool = if files.is_empty() { shipped() } else { compile(files, import) }.map_err(|e| why(&e))?;
         if let Some(descriptor) = pool.get_service_by_name(service) {
-            return Ok(Self { descriptor });
+            return Ok(Self { descriptor, beside: Vec::new() });
         }
         let known: Vec<String> = pool.services().map(|s| s.full_name().to_owned()).collect();
         let names: Vec<String> = files.iter().map(|f| format!("`{}`", f.display())).collect();
@@ -132,6 +134,14 @@ impl Service {
         })
     }
 
+    /// The same, which knows the methods of these services too, by their full names. One of them may
+    /// be the same service in another version.
+    #[must_use]
+    pub fn beside<'s>(mut self, others: impl IntoIterator<Item = &'s Self>) -> Self {
+        self.beside.extend(others.into_iter().map(|other| other.descriptor.parent_pool().clone()));
+        self
+    }
+
     /// The full name, `proto.KV`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -143,35 +153,41 @@ impl Service {
         self.descriptor.methods().map(|m| m.name().to_owned())
     }
 
-    /// A method by its name, or as `package.Service/Method` of any service in the same files.
+    /// A method by its name, or as `package.Service/Method` of any service in the same files or in
+    /// those of the services [`beside`](Self::beside) it.
     ///
     /// # Errors
     /// When there is none; the error names the nearest ones.
     pub fn method(&self, name: &str) -> Result<Arc<Method>, DynamicError> {
-        let (service, method) = match name.trim_start_matches('/').rsplit_once('/') {
-            None => (self.descriptor.clone(), name),
-            Some((service, method)) => {
-                let pool = self.descriptor.parent_pool();
-                let found = pool.get_service_by_name(service).ok_or_else(|| {
-                    let known: Vec<String> = pool.services().map(|s| s.full_name().to_owned()).collect();
-                    DynamicError::NoService {
-                        service: service.to_owned(),
-                        files: format!("the files of `{}`", self.name()),
-                        help: suggest::help(service, &known, "services"),
-                    }
-                })?;
-                (found, method)
-            }
+        let (services, method) = match name.trim_start_matches('/').rsplit_once('/') {
+            None => (vec![self.descriptor.clone()], name),
+            Some((service, method)) => (self.named(service)?, method),
         };
-        if let Some(descriptor) = service.methods().find(|m| m.name() == method) {
-            let path = format!("{}/{}", service.full_name(), descriptor.name());
+        if let Some(descriptor) = services.iter().flat_map(ServiceDescriptor::methods).find(|m| m.name() == method) {
+            let path = format!("{}/{}", descriptor.parent_service().full_name(), descriptor.name());
             return Ok(Arc::new(Method { path, descriptor }));
         }
-        let known: Vec<String> = service.methods().map(|m| m.name().to_owned()).collect();
+        let known: Vec<String> =
+            services.iter().flat_map(ServiceDescriptor::methods).map(|m| m.name().to_owned()).collect();
         Err(DynamicError::NoMethod {
-            service: service.full_name().to_owned(),
+            service: services.first().map_or("", ServiceDescriptor::full_name).to_owned(),
             method: method.to_owned(),
             help: suggest::help(method, &known, "methods"),
+        })
+    }
+
+    /// All that is declared under this full name, what its own files say first.
+    fn named(&self, service: &str) -> Result<Vec<ServiceDescriptor>, DynamicError> {
+        let pools = || std::iter::once(self.descriptor.parent_pool()).chain(&self.beside);
+        let found: Vec<_> = pools().filter_map(|pool| pool.get_service_by_name(service)).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let known: Vec<String> = pools().flat_map(DescriptorPool::services).map(|s| s.full_name().to_owned()).collect();
+        Err(DynamicError::NoService {
+            service: service.to_owned(),
+            files: format!("the files of `{}`", self.name()),
+            help: suggest::help(service, &known, "services"),
         })
     }
 }

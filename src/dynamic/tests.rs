@@ -146,6 +146,19 @@ fn services_methods_and_files_that_are_not_there() {
     );
     let error = orders.method("shop.v1.Order/Create").unwrap_err().to_string();
     assert!(error.contains("did you mean `shop.v1.Orders`?"), "{error}");
+    // What is beside a service is found by full names, after its own.
+    let kv = Service::compile("proto.KV", &[], &[]).unwrap();
+    assert!(kv.method("shop.v1.Orders/Create").is_err());
+    let kv = kv.beside([&orders]);
+    assert_eq!(kv.method("shop.v1.Orders/Create").unwrap().path(), "shop.v1.Orders/Create");
+    assert!(kv.method("Create").is_err(), "it is not one of its own");
+    // Another version of the same service, with a method more.
+    let newer = folder.path().join("newer.proto");
+    std::fs::write(&newer, PROTO.replace("rpc Watch", "rpc Cancel(Order) returns (Order);\n  rpc Watch")).unwrap();
+    let newer = Service::compile("shop.v1.Orders", &[newer], &[]).unwrap();
+    let both = orders.clone().beside([&newer]);
+    assert_eq!(both.method("shop.v1.Orders/Cancel").unwrap().path(), "shop.v1.Orders/Cancel");
+    assert!(both.method("Cancel").is_err() && orders.method("shop.v1.Orders/Cancel").is_err());
     let error = Service::compile("proto.KW", &[], &[]).unwrap_err().to_string();
     assert!(error.contains("what soupscen ships") && error.contains("did you mean `proto.KV`?"), "{error}");
     let missing = Service::compile("a.B", &[folder.path().join("none.proto")], &[]).unwrap_err().to_string();

@@ -28,6 +28,9 @@ use crate::process::scratch::Scratch;
 use crate::scenario::model::Affects;
 use crate::scenario::reads::ALL;
 
+/// What reads and writes the messages of each service, or why it cannot be had.
+pub(super) type Codecs = HashMap<String, Result<Arc<crate::dynamic::Service>, String>>;
+
 /// Everything that the cases of one run share.
 pub(super) struct RunContext {
     pub(super) plan: Arc<Plan>,
@@ -37,7 +40,7 @@ pub(super) struct RunContext {
     pub(super) hub: Hub,
     pub(super) lanes: Pool<LaneKey, Lane, Box<StartFailure>>,
     pub(super) servers: Pool<LaneKey, DirectServer, Box<StartFailure>>,
-    pub(super) codecs: HashMap<String, Result<Arc<crate::dynamic::Service>, String>>,
+    pub(super) codecs: Codecs,
     /// Starts at a time.
     pub(super) starts: Semaphore,
     /// Tells when the run stands still.

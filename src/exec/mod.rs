@@ -34,7 +34,6 @@ mod transcript;
 mod waiting;
 mod wire;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -43,7 +42,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use self::context::RunContext;
+use self::context::{Codecs, RunContext};
 pub use self::debug::Debug;
 use self::dispatcher::Dispatcher;
 pub use self::dispatcher::{Stop, Totals};
@@ -54,6 +53,7 @@ use self::programs::PluginSpawner;
 pub use self::settings::Settings;
 use self::stall::Pulse;
 pub use self::stall::Stalled;
+use crate::dynamic;
 use crate::event::RunEvent;
 use crate::peer::build::Builder;
 use crate::peer::builtin::{BuiltinClient, BuiltinServer};
@@ -62,6 +62,7 @@ use crate::plan::{Plan, Selection};
 use crate::process::Spawner;
 use crate::process::hub::Hub;
 use crate::process::scratch::Scratch;
+use crate::scenario::model::Scenario;
 
 /// How much longer than a peer's own grace the end of a run waits for teardowns.
 const TEARDOWN_SLACK: Duration = Duration::from_secs(3);
@@ -170,13 +171,6 @@ impl Engine {
         let settings = self.settings.clone();
         let scenario = plan.scenario();
         let idle = settings.idle;
-        let codecs: HashMap<_, _> = scenario
-            .services
-            .iter()
-            .map(|(name, service)| {
-                (name.clone(), crate::dynamic::Service::load(service).map(Arc::new).map_err(|e| e.to_string()))
-            })
-            .collect();
         Arc::new(RunContext {
             peers: Peers::new(PeersParts {
                 plan: Arc::clone(plan),
@@ -196,7 +190,7 @@ impl Engine {
             pulse: Pulse::watch(&scenario.timeouts, started, self.events.clone(), self.stalled.clone()),
             lanes: Pool::new(idle),
             servers: Pool::new(idle),
-            codecs,
+            codecs: codecs(scenario),
             teardown: TaskTracker::new(),
             scratch: Arc::clone(scratch),
             started,
@@ -223,4 +217,16 @@ impl Engine {
             _ = stop.wait_for(|s| *s == Stop::AtOnce) => {}
         }
     }
+}
+
+/// The codec of each service. Each knows the methods of the others by their full names.
+fn codecs(scenario: &Scenario) -> Codecs {
+    let load = |(name, service): (&String, _)| (name.clone(), dynamic::Service::load(service));
+    let loaded: Vec<_> = scenario.services.iter().map(load).collect();
+    let codec = |(name, service): &(String, Result<dynamic::Service, dynamic::DynamicError>)| {
+        let others = loaded.iter().filter(|(other, _)| other != name).filter_map(|(_, other)| other.as_ref().ok());
+        let service = service.clone().map(|service| Arc::new(service.beside(others)));
+        (name.clone(), service.map_err(|e| e.to_string()))
+    };
+    loaded.iter().map(codec).collect()
 }

@@ -161,7 +161,7 @@ fn domain() -> Domain {
 fn what_is_known_is_accepted() {
     for text in [
         "client == go and server.lang == python",
-        "tls == mine or tls.mode == manual",
+        "tls == mine or tls.mode == mtls",
         "key in [p256, secp521r1, auto, unset]",
         "key.algorithm in [ec, rsa]",
         "size.bytes > 1000 and size != unset",

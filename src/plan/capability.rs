@@ -110,13 +110,14 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether a declared capability covers an asked one. `orders` is short for `service.orders`,
-    /// and spellings of values do not matter.
+    /// `limits` for both of its kind, and spellings of values do not matter.
     fn matches(declared: &str, asked: &str) -> bool {
         if glob(declared, asked) {
             return true;
         }
         match (declared.split_once('.'), asked.split_once('.')) {
             (None, Some(("service", service))) => glob(declared, service),
+            (None, Some((group @ "limits", _))) => glob(declared, group),
             (Some((axis, value)), Some(_)) => axis::canonical(axis, value)
                 .is_some_and(|value| asked.strip_prefix(axis).and_then(|rest| rest.strip_prefix('.')) == Some(value)),
             _ => false,
@@ -411,9 +412,11 @@ fn connect_asks(connect: &ConnectDef) -> impl Iterator<Item = Ask> {
     let ConnectDef { options, server_limits, .. } = connect;
     let asks = [
         (options.lazy, Needs::Client, "wait-for-ready"),
-        (!options.limits.is_none(), Needs::Client, "limits"),
+        (options.limits.send.is_some(), Needs::Client, "limits.send"),
+        (options.limits.receive.is_some(), Needs::Client, "limits.receive"),
         (options.keepalive.is_some(), Needs::Client, "keepalive"),
-        (!server_limits.is_none(), Needs::Server, "limits"),
+        (server_limits.send.is_some(), Needs::Server, "limits.send"),
+        (server_limits.receive.is_some(), Needs::Server, "limits.receive"),
     ];
     asks.into_iter().filter(|(asked, ..)| *asked).map(|(_, needs, capability)| option(needs, capability))
 }

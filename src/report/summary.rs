@@ -387,6 +387,10 @@ mod tests {
         let empty = of(&[RunEvent::RunStarted(RunHeader { cases: 0, ..samples::header() }), samples::finished()]);
         assert_eq!((empty.exit_status(true).code(), empty.exit_status(false).code()), (0, 4));
         assert_eq!(of(&[samples::started(), done(ending(Ending::Failed))]).exit_status(false).code(), 130);
+        // Stopped, by a signal or because it stood still: whatever the verdicts are.
+        let stopped = RunEvent::RunFinished { interrupted: true, elapsed_ms: 1 };
+        let stopped = [samples::started(), done(ending(Ending::CouldNotRun)), stopped];
+        assert_eq!(of(&stopped).exit_status(false).with_trouble(true).code(), 130);
         assert_eq!(ExitStatus::Green.with_trouble(true).code(), 3);
         assert_eq!(ExitStatus::Red.with_trouble(true).code(), 1);
     }

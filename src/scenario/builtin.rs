@@ -19,8 +19,16 @@ pub(super) const METHODS: &[(&str, &[&str])] = &[
 ];
 
 /// Capabilities that no axis asks for.
-pub(super) const OTHERS: &[&str] =
-    &["stream.interleaved", "stdio", "compression.gzip", "limits", "keepalive", "wait-for-ready"];
+pub(super) const OTHERS: &[&str] = &[
+    "stream.interleaved",
+    "stdio",
+    "compression.gzip",
+    "limits",
+    "limits.send",
+    "limits.receive",
+    "keepalive",
+    "wait-for-ready",
+];
 
 /// What soupscen's own client and server are made of.
 pub(super) const COMPONENTS: &[&str] = &["h2", "hyper", "tonic"];

@@ -202,8 +202,7 @@ fn check_method(sink: &mut Sink, subject: &Subject<'_>, script: &str, method: &S
     } else {
         let mut known: Vec<&str> = Vec::new();
         for (name, _) in services_of(subject, script) {
-            let of = subject.services.all.get(name).and_then(|service| methods.get(&service.service));
-            known.extend(of.into_iter().flatten().map(String::as_str));
+            known.extend(subject.services.own.get(name).into_iter().flatten().map(String::as_str));
         }
         if known.is_empty() {
             return;

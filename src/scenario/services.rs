@@ -19,79 +19,95 @@ use super::yaml::{Entry, Kind, Node, short};
 use crate::diag::Span;
 use crate::op;
 
-/// Services by name, and what is known of their methods: full service name → methods.
+/// Full service name → its methods.
+type Methods = BTreeMap<String, Vec<String>>;
+
+/// Services by name, and what is known of their methods.
 pub(super) struct Services {
     pub(super) all: IndexMap<String, Service>,
-    pub(super) methods: BTreeMap<String, Vec<String>>,
+    /// Of each service by its name in the scenario.
+    pub(super) own: BTreeMap<String, Vec<String>>,
+    /// Of all files together. Several may declare one service, each with methods of its own: a
+    /// client may have another version of it than the server.
+    pub(super) methods: Methods,
     /// How many the files declare.
     pub(super) declared: usize,
 }
 
 /// Reads all services; `entries` come with the folder that their paths start from.
 pub(super) fn read<'n>(world: &mut World<'_>, entries: &[(&'n Entry, &'n Path)], whole: Span) -> Services {
-    let mut services = Services {
-        all: IndexMap::new(),
-        methods: builtin::METHODS
-            .iter()
-            .map(|(full, methods)| ((*full).to_owned(), methods.iter().map(|m| (*m).to_owned()).collect()))
-            .collect(),
-        declared: 0,
-    };
+    let mut services = Services { all: IndexMap::new(), own: BTreeMap::new(), methods: brought_along(), declared: 0 };
     for (entry, folder) in entries {
         legal_name(&mut world.sink, &entry.key, entry.span, "a service");
         services.declared += 1;
-        if let Some(service) = service(world, &mut services.methods, entry, folder) {
+        if let Some((service, methods)) = service(world, &mut services.methods, entry, folder) {
             services.all.insert(entry.key.clone(), service);
+            services.own.insert(entry.key.clone(), methods);
         } else {
             world.incomplete = true;
         }
     }
+    let known = brought_along();
     for service in builtin::services(whole) {
-        services.all.entry(service.name.clone()).or_insert(service);
+        if !services.all.contains_key(&service.name) {
+            services.own.extend(known.get(&service.service).map(|own| (service.name.clone(), own.clone())));
+            services.all.insert(service.name.clone(), service);
+        }
     }
     services
 }
 
+/// Those of the services that are always there.
+fn brought_along() -> Methods {
+    let owned = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect();
+    builtin::METHODS.iter().map(|(full, methods)| ((*full).to_owned(), owned(methods))).collect()
+}
+
 fn service(
     world: &mut World<'_>,
-    methods: &mut BTreeMap<String, Vec<String>>,
+    methods: &mut Methods,
     entry: &Entry,
     folder: &Path,
-) -> Option<Service> {
+) -> Option<(Service, Vec<String>)> {
     let fields = world.sink.fields::<schema::Service>(&entry.value)?;
     let full = fields.require(&mut world.sink, "service", "its full protobuf name, such as `shop.v1.Orders`");
     let full = full.and_then(|node| world.sink.text(node, "`service`"));
-    let (files, import) = match fields.get(&mut world.sink, "proto") {
+    let (files, import, known) = match fields.get(&mut world.sink, "proto") {
         Some(node) => {
             let (files, import) = sources(&mut world.sink, node, folder);
-            compile(world, methods, node.span, &files, &import);
-            (files, import)
+            let known = compile(world, node.span, &files, &import);
+            (files, import, known)
         }
-        None => (Vec::new(), Vec::new()),
+        None => (Vec::new(), Vec::new(), brought_along()),
     };
+    for (service, found) in &known {
+        let all = methods.entry(service.clone()).or_default();
+        all.extend(found.iter().filter(|method| !all.contains(method)).cloned().collect::<Vec<_>>());
+    }
     if let Some(full) = &full {
         if fields.entry("proto").is_none() && !builtin::METHODS.iter().any(|(known, _)| *known == full.value) {
             let known = builtin::METHODS.iter().map(|(full, _)| format!("`{full}`")).collect::<Vec<_>>().join(" and ");
             let help = format!("only {known} are known without; write `proto: {{ files: […] }}`");
             let message = format!("the service `{}` needs `proto`", entry.key);
             world.sink.error("missing-key", fields.span, message, "no `proto` in it", &help);
-        } else if !methods.contains_key(&full.value) && !world.incomplete {
-            let help = world.sink.suggest(&full.value, "services of its files", methods.keys().map(String::as_str));
+        } else if !known.contains_key(&full.value) && !world.incomplete {
+            let help = world.sink.suggest(&full.value, "services of its files", known.keys().map(String::as_str));
             let message = format!("the proto files have no service `{}`", short(&full.value));
             world.sink.error("unknown-service", full.span, message, "not in the files", &help);
         }
     }
     let full = full?.value;
-    let known = methods.get(&full).map(Vec::as_slice);
+    let known = known.get(&full);
     let mut ops = IndexMap::new();
     if let Some(node) = fields.get(&mut world.sink, "ops") {
         for entry in world.sink.entries(node, "`ops`").unwrap_or_default() {
-            if let Some(op) = op_def(&mut world.sink, entry, known) {
+            if let Some(op) = op_def(&mut world.sink, entry, known.map(Vec::as_slice)) {
                 ops.insert(entry.key.clone(), op);
             }
         }
     }
-    Some(Service { name: entry.key.clone(), span: entry.span, service: full, files, import, ops })
+    let own = known.cloned().unwrap_or_default();
+    Some((Service { name: entry.key.clone(), span: entry.span, service: full, files, import, ops }, own))
 }
 
 /// `proto`: files and import folders. Without any, each file's own folder is one.
@@ -111,20 +127,12 @@ fn sources(sink: &mut Sink, node: &Node, folder: &Path) -> (Vec<PathBuf>, Vec<Pa
     (files, import)
 }
 
-fn compile(
-    world: &mut World<'_>,
-    methods: &mut BTreeMap<String, Vec<String>>,
-    span: Span,
-    files: &[PathBuf],
-    import: &[PathBuf],
-) {
-    match proto::methods(world.files, files, import) {
-        Ok(found) => methods.extend(found),
-        Err(problem) => {
-            world.sink.error("bad-proto", span, format!("the proto files cannot be used: {problem}"), "these", "");
-            world.incomplete = true;
-        }
-    }
+fn compile(world: &mut World<'_>, span: Span, files: &[PathBuf], import: &[PathBuf]) -> Methods {
+    proto::methods(world.files, files, import).unwrap_or_else(|problem| {
+        world.sink.error("bad-proto", span, format!("the proto files cannot be used: {problem}"), "these", "");
+        world.incomplete = true;
+        Methods::new()
+    })
 }
 
 fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<OpDef> {

@@ -144,12 +144,22 @@ async fn waiting(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
+/// Whether a role takes a limit: by `limits`, which is both, or by itself.
+fn limited(bench: &Bench, side: Side, limit: &str) -> bool {
+    bench.provides(side, "limits") || bench.provides(side, &format!("limits.{limit}"))
+}
+
 async fn limits(bench: &mut Bench) -> Outcome {
     let mirror = plain_mirror().await?;
     let mut request = connect_request(bench, &mirror.address(), &none(), WITHIN);
-    request["limits"] = json!({"receive": LIMIT});
-    if !bench.provides(CLIENT, "limits") {
-        return unsupported(bench, &request).await;
+    for limit in ["send", "receive"] {
+        request["limits"] = json!({limit: LIMIT});
+        if !limited(bench, CLIENT, limit) {
+            unsupported(bench, &request).await?;
+        }
+    }
+    if !limited(bench, CLIENT, "receive") {
+        return Ok(());
     }
     let id = connected(bench, &request).await?;
     let small = get(bench, &id, "check", WITHIN)?;
@@ -177,9 +187,14 @@ async fn keepalive(bench: &mut Bench) -> Outcome {
 async fn server_limits(bench: &mut Bench) -> Outcome {
     let service = bench.service(SERVER)?;
     let mut request = plain(bench, service, "tcp")?;
-    request["limits"] = json!({"receive": LIMIT});
-    if !bench.provides(SERVER, "limits") {
-        return unsupported(bench, &request).await;
+    for limit in ["send", "receive"] {
+        request["limits"] = json!({limit: LIMIT});
+        if !limited(bench, SERVER, limit) {
+            unsupported(bench, &request).await?;
+        }
+    }
+    if !limited(bench, SERVER, "receive") {
+        return Ok(());
     }
     let target = serve(bench, &request).await?;
     let connection = dial(&target, TlsSpec::none()).await?;

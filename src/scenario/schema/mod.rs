@@ -70,6 +70,16 @@ scalar!(
     { "type": ["string", "number", "boolean"] }
 );
 scalar!(
+    /// Text, or null. Not an `Option`: [`Strict`] would take the null away.
+    TextOrNull,
+    { "anyOf": [{ "type": ["string", "number", "boolean"] }, { "const": null }] }
+);
+scalar!(
+    /// Null, where it may stand. Not `()`, for the same reason.
+    Nothing,
+    { "const": null }
+);
+scalar!(
     /// A duration with its unit.
     Span,
     { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$", "description": "a duration with its unit: 500ms, 20s, 1.5m, 2h" }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::peers::Peer;
-use super::{At, Codes, Date, Sharing, Span, Text, Version, When, shape};
+use super::{At, Codes, Date, Nothing, Sharing, Span, Text, TextOrNull, Version, When, shape};
 
 /// Text or a list of texts.
 #[derive(JsonSchema)]
@@ -53,7 +53,8 @@ shape! {
         missing_peers: Option<MissingPeers>,
         /// Implementations under test, by name.
         peers: Option<BTreeMap<String, Peer>>,
-        /// Proto services and their named ops, by name. `kv` (proto.KV) is always there.
+        /// Proto services and their named ops, by name. `kv` (proto.KV) and `stock`
+        /// (soup.stock.v1.Stock) are always there.
         services: Option<BTreeMap<String, Service>>,
         /// The product of axes, or a list of such blocks.
         matrix: Option<Matrix>,
@@ -123,7 +124,7 @@ pub(crate) enum MissingPeers {
 shape! {
     /// A proto service and the named ops on it.
     Service is "a service" {
-        /// Where it is defined; not needed for proto.KV.
+        /// Where it is defined; not needed for proto.KV and soup.stock.v1.Stock.
         proto: Option<Proto>,
         /// Full protobuf name.
         service: Text,
@@ -201,9 +202,8 @@ pub(crate) enum AxisForm {
 pub(crate) enum AxisValues {
     /// Names, or maps from a name to its facts.
     List(Vec<AxisItem>),
-    /// Names with facts, among them `host: { env: …, protocol_versions: … }`, which changes the plugin
-    /// host; for `tls` a mode and certificate files.
-    Map(BTreeMap<String, Value>),
+    /// Names with facts.
+    Map(BTreeMap<String, ValueFacts>),
 }
 
 /// One value of an axis.
@@ -214,7 +214,41 @@ pub(crate) enum AxisItem {
     /// Its name.
     Name(Text),
     /// Its name with facts.
-    Named(BTreeMap<String, Value>),
+    Named(BTreeMap<String, ValueFacts>),
+}
+
+/// What is said of a value of an axis.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the shape of a value; never filled")]
+pub(crate) enum ValueFacts {
+    /// Of `tls`: a mode, and certificates.
+    Tls(TlsValue),
+    /// Of an axis of one's own: facts, and what it changes about the plugin host.
+    Own(OwnFacts),
+    /// None.
+    None(Nothing),
+}
+
+/// Facts of a value, any names.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the shape of a map; never filled")]
+pub(crate) struct OwnFacts {
+    /// A map changes the plugin host; anything else is a fact like the others.
+    host: Option<HostForm>,
+    #[schemars(flatten)]
+    facts: BTreeMap<String, Value>,
+}
+
+/// `host`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the shape of a value; never filled")]
+pub(crate) enum HostForm {
+    /// What it changes.
+    Changes(HostChanges),
+    /// A fact.
+    Fact(Text),
 }
 
 shape! {
@@ -277,7 +311,7 @@ shape! {
     /// What a value of an axis of one's own changes about the plugin host (`host:` beside its facts).
     HostChanges is "changes of a host" {
         /// Variables that its plugin gets in place of the host's; null takes one away.
-        env: Option<BTreeMap<String, Option<Text>>>,
+        env: Option<BTreeMap<String, TextOrNull>>,
         /// Application protocol versions that it speaks.
         protocol_versions: Option<Vec<u32>>,
     }

@@ -74,7 +74,7 @@ fn steps() {
 fn aliases_numbers_and_own_values_become_canonical() {
     let scenario = good(bent(
         "    tls: [none, mutual]\n    key: [p256, p384]\n",
-        r"    tls: [disabled, { mine: { mode: manual, ca: certs/ca.pem, cert: c.pem, key: k.pem } }]
+        r"    tls: [disabled, { mine: { mode: mtls, ca: certs/ca.pem, cert: c.pem, key: k.pem } }]
     key: { values: [secp256r1, ec_384], effective: { report: cannot be seen } }
     tls_version: [1.2, 1.3]
     compression: { values: { gzip: { level: 9 }, none-at-all: }, affects: call }
