@@ -492,13 +492,13 @@ pub struct Message {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Answer {
+    /// The base64 itself. First, since that a text is no object is said with all of the text.
+    Plain(String),
     /// `{"m": "<base64>"}`.
     Wrapped {
         /// Base64 of the encoded message.
         m: String,
     },
-    /// The base64 itself.
-    Plain(String),
 }
 
 impl Answer {
