@@ -1,6 +1,7 @@
-"""Stands between the check and a real driver and breaks one rule of the contract: `meddler.py BREACH -- DRIVER…`.
+"""Stands between the check and a real driver and breaks one rule of the contract: `meddler.py BREACH [SOUPSCEN] -- DRIVER…`.
 
-Each breach is a change to what passes; everything else goes through as it is.
+Each breach is a change to what passes; everything else goes through as it is. SOUPSCEN is the program
+that serves where a breach is one of a server.
 """
 
 import json
@@ -10,12 +11,17 @@ import sys
 import threading
 import time
 
-breach, driver = sys.argv[1], sys.argv[3:]
+dashes = sys.argv.index("--")
+breach, soupscen, driver = sys.argv[1], sys.argv[2:dashes], sys.argv[dashes + 1 :]
 process = subprocess.Popen(driver, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 out = threading.Lock()
 sent = {}  # id → the request
 held = []  # answers that wait for an earlier one
 pooled = {}  # target → the id that has it
+connected = set()  # ids
+served = []  # answers to `serve`
+# What is optional, and refused by drivers that do not claim it.
+OPTIONS = {"compression.gzip", "wait-for-ready", "limits", "keepalive"}
 
 
 def answer(message):
@@ -41,6 +47,12 @@ def on_request(m):
             return None
         case "lone-deadline", "call":
             m["deadline_ms"] = 60_000
+        case "deaf-to-cancel", "cancel" if "seq" not in m:
+            answer({"type": "cancelled", "id": m["id"]})
+            return None
+        case "late-cancel", "cancel" if m["id"] in connected and "seq" not in m:
+            answer({"type": "cancelled", "id": m["id"]})
+            return None
         case "keeps-calls", "cancel":
             answer({"type": "cancelled", "id": m["id"]})
             return None
@@ -54,6 +66,12 @@ def on_request(m):
             m.pop("wait_for_ready", None)
         case "ignores-limits", "connect" | "serve":
             m.pop("limits", None)
+        case "any-name", "connect":
+            m["server_name"] = "localhost"
+        case "shows-nothing", "connect" if m["tls"]["mode"] == "mutual":
+            m["tls"] = {"mode": "server", "ca": m["tls"]["ca"]}
+        case "any-choice", "connect" | "serve":
+            m["tls"] = {name: m["tls"][name] for name in ("mode", "ca", "cert", "key") if name in m["tls"]}
         case "never-dials", "connect":
             answer({"type": "failed", "id": m["id"], "phase": "connect", "error": "no"})
             return None
@@ -69,6 +87,17 @@ def on_request(m):
         case "keeps-listening", "stop":
             answer({"type": "stopped", "id": m["id"]})
             return None
+        case "serves-another", "serve":
+            m["service"] = "soup.stock.v1.Stock" if m["service"] == "proto.KV" else "proto.KV"
+        case "shares-servers", "serve" if served:
+            answer({**served[0], "id": m["id"]})
+            return None
+        case "plain-responses", "serve":
+            server = subprocess.Popen([*soupscen, "serve", "stock", "--port", "0", "--as-broken", "never-compresses"], stdout=subprocess.PIPE)
+            served.append(server)
+            address = server.stdout.readline().decode().split(" at ")[1].split()[0]
+            answer({"type": "serving", "id": m["id"], "target": {"tcp": address}})
+            return None
         case "serves-plaintext", "serve":
             m["tls"] = {"mode": "none"}
         case "admits-all", "serve":
@@ -82,6 +111,8 @@ def on_request(m):
             m["env"] += [["CHECK_DRIVER_SECRET", os.environ["CHECK_DRIVER_SECRET"]]]
         case "drops-environment", "launch":
             m["env"] = []
+        case "leaves-a-child", "launch":
+            subprocess.Popen(["sh", "-c", 'exec sleep 20 > "$0.fifo"', m["argv"][3]])
         case "keeps-plugins", "kill":
             answer({"type": "killed", "id": m["id"]})
             return None
@@ -98,6 +129,22 @@ def on_answer(m):
             m["versions"] = {}
         case "claims-all", "hello":
             m["roles"]["client"]["provides"].append(sent_probe())
+        case "claims-no-options", "hello":
+            for role in m["roles"].values():
+                role["provides"] = [name for name in role["provides"] if name not in OPTIONS]
+        case "late-cancel", "connected":
+            connected.add(m["id"])
+        case "shares-servers", "serving":
+            served.append(m)
+        case "serves-anything", "error" if sent[m["id"]]["type"] == "serve":
+            return [{"type": "serving", "id": m["id"], "target": {"tcp": "127.0.0.1:1"}}]
+        case "files-are-contract", "failed" if m["phase"] == "tls":
+            return [{"type": "error", "id": m["id"], "kind": "contract", "error": m["error"]}]
+        case "knows-every-id", "error" if "seq" in m:
+            status = {"code": "UNAVAILABLE", "text": "no connection"}
+            return [{"type": "result", "id": m["id"], "seq": m["seq"], "status": status, "origin": "local", "receive": [], "headers": [], "trailers": []}]
+        case "small-messages", "result" if len(str(m["receive"])) > 100_000:
+            return [{"type": "error", "id": m["id"], "seq": m["seq"], "kind": "too-large", "error": "a large message"}]
         case "twice", "connected":
             return [m, m]
         case "other-bytes", "result":
@@ -159,4 +206,7 @@ if breach == "bad-exit":
     process.kill()
     sys.exit(1)
 process.stdin.close()
+if breach == "plain-responses":
+    for server in served:
+        server.kill()
 reader.join()

@@ -38,6 +38,15 @@ def on_request(m):
     match breach, kind:
         case "bare-streams", "open":
             m["metadata"] = []
+        case "begins-with-the-message", "open" if m["method"].endswith("/Monitor"):
+            held[stream] = [m]
+            answer({"type": "opened", "stream": stream})
+            return []
+        case "begins-with-the-message", "send" if stream in held:
+            return [*held.pop(stream), m]
+        case "begins-with-the-message", "half_close" if stream in held:
+            answer({"type": "half_closed", "stream": stream})
+            return []
         case "lone-deadline", "open":
             m["deadline_ms"] = 60_000
         case "sends-at-the-end", "send":
@@ -135,6 +144,8 @@ def on_answer(m):
             return []
         case "no-text", "ended":
             m["status"]["text"] = ""
+        case "remote-origin", "ended":
+            m["origin"] = "remote"
         case "local-origin", "ended":
             m["origin"] = "local"
         case "no-headers", "ended":

@@ -11,7 +11,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::mirror::{self, Mirror};
-use super::server::files;
+use super::server::{files, refuses_choice, unclaimed_choices};
 use super::talk::short;
 use super::{Bench, Miss, Outcome, Rule, SLACK, WITHIN, broken};
 use crate::axis::values::{KeyType, TlsMode};
@@ -24,6 +24,8 @@ use crate::transport::server_config;
 const CLIENT: Side = Side::Client;
 /// A deadline that is meant to pass.
 const SHORT: Duration = Duration::from_millis(300);
+/// Connects that are cancelled at once.
+const CROSSINGS: usize = 8;
 /// Calls at once.
 const MANY: u64 = 16;
 
@@ -59,6 +61,12 @@ pub(super) const RULES: &[Rule] = &[
         check: |bench| stranger(bench).boxed(),
     },
     Rule {
+        id: "connect.tls-choices",
+        about: "a TLS version or group that it does not claim, or that is none, is `error`",
+        needs: Some((CLIENT, "tls.server")),
+        check: |bench| choices(bench).boxed(),
+    },
+    Rule {
         id: "connect.nobody",
         about: "an address where nothing listens is `failed`, within the deadline",
         needs: Some((CLIENT, "transport.tcp")),
@@ -75,6 +83,12 @@ pub(super) const RULES: &[Rule] = &[
         about: "one id is one connection, never pooled; `close` ends it",
         needs: Some((CLIENT, "transport.tcp")),
         check: |bench| fresh(bench).boxed(),
+    },
+    Rule {
+        id: "connect.cancel",
+        about: "`cancel` of a connect ends it, before its answer, after it, and when the two cross",
+        needs: Some((CLIENT, "transport.tcp")),
+        check: |bench| cancel_connect(bench).boxed(),
     },
     Rule {
         id: "call.status",
@@ -234,7 +248,27 @@ async fn tls(bench: &mut Bench, mode: TlsMode) -> Outcome {
     }
     let id = connect(bench, &mirror, &given).await?;
     works(bench, &id).await?;
-    close(bench, &id).await
+    close(bench, &id).await?;
+    if mode == TlsMode::Server {
+        let mut other = connect_request(bench, &mirror.address(), &given, WITHIN);
+        other["server_name"] = json!("elsewhere.test");
+        not_connected(bench, &other, WITHIN).await?;
+    }
+    Ok(())
+}
+
+async fn choices(bench: &mut Bench) -> Outcome {
+    let mirror = tls_mirror(bench, TlsMode::Server).await?;
+    let ca = bench.authority.root().files().map(|f| f.cert.clone());
+    for (choice, kinds) in unclaimed_choices(bench, CLIENT) {
+        let mut tls = json!({"mode": "server", "ca": ca});
+        for (name, value) in choice.as_object().into_iter().flatten() {
+            tls[name] = value.clone();
+        }
+        let request = connect_request(bench, &mirror.address(), &tls, WITHIN);
+        refuses_choice(bench, &request, kinds).await?;
+    }
+    Ok(())
 }
 
 async fn stranger(bench: &mut Bench) -> Outcome {
@@ -299,6 +333,54 @@ async fn fresh(bench: &mut Bench) -> Outcome {
         return broken("expected that the server sees the end of the closed connection\ngot      nothing");
     }
     close(bench, &other).await
+}
+
+/// Cancels a connect, which is answered `cancelled`.
+async fn give_up(bench: &mut Bench, id: &Value) -> Outcome {
+    let is = |m: &Value| m["type"] == "cancelled" && m["id"] == *id;
+    bench.talk().await?.say(&json!({"type": "cancel", "id": id})).await?;
+    bench.talk().await?.hear("`cancelled`", WITHIN, is).await.map(drop)
+}
+
+async fn cancel_connect(bench: &mut Bench) -> Outcome {
+    let none = json!({"mode": "none"});
+    // Before: the server says nothing, and the deadline is far.
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+    let silent = silent.or_else(|e| broken(format!("the check has no server: {e}")))?;
+    let address = silent.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    let before = connect_request(bench, &json!({"tcp": address}), &none, 4 * WITHIN);
+    bench.talk().await?.say(&before).await?;
+    // Not looked at is when its socket closes: grpc-js lets go of it once the server speaks.
+    let Ok(Ok(_dialled)) = tokio::time::timeout(WITHIN, silent.accept()).await else {
+        return broken("expected a connection\ngot      none");
+    };
+    give_up(bench, &before["id"]).await?;
+    let failed = |m: &Value| m["type"] == "failed" && m["id"] == before["id"];
+    bench.talk().await?.hear("`failed` of the cancelled connect", WITHIN, failed).await?;
+    // After, and at once: then one of the two comes first.
+    let mirror = plain_mirror().await?;
+    let mut cancelled = vec![json!(connect(bench, &mirror, &none).await?)];
+    give_up(bench, &cancelled[0]).await?;
+    for _ in 0..CROSSINGS {
+        let request = connect_request(bench, &mirror.address(), &none, WITHIN);
+        bench.talk().await?.say(&request).await?;
+        give_up(bench, &request["id"]).await?;
+        let answer = |m: &Value| matches!(m["type"].as_str(), Some("connected" | "failed")) && m["id"] == request["id"];
+        bench.talk().await?.hear("`connected` or `failed`", WITHIN, answer).await?;
+        cancelled.push(request["id"].clone());
+    }
+    for id in &cancelled {
+        let request = get(bench, id.as_str().unwrap_or_default(), "check", WITHIN)?;
+        let answer = bench.talk().await?.ask(&request, WITHIN + SLACK).await?;
+        if answer["type"] != "error" {
+            let got = short(&answer.to_string());
+            return broken(format!("expected `error` for a call on a connection that was cancelled\ngot      {got}"));
+        }
+    }
+    if !mirror.until(WITHIN, |seen| seen.ended == seen.accepted).await {
+        return broken("expected that the server sees the end of each cancelled connection\ngot      some still open");
+    }
+    Ok(())
 }
 
 async fn status(bench: &mut Bench) -> Outcome {

@@ -113,7 +113,8 @@ async fn unknown_type(bench: &mut Bench) -> Outcome {
 async fn busy(bench: &mut Bench) -> Result<super::Talk, super::Miss> {
     let mut talk = bench.start().await?;
     if let Ok(service) = bench.service(Side::Server) {
-        let request = super::server::plain(bench, service, "tcp")?;
+        let transport = super::server::transport(bench);
+        let request = super::server::plain(bench, service, transport)?;
         talk.expect("serving", &request, WITHIN).await?;
     }
     Ok(talk)

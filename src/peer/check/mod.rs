@@ -128,7 +128,14 @@ impl Bench {
 
     /// A driver of its own, greeted.
     async fn start(&self) -> Result<Talk, Miss> {
-        let mut talk = Talk::start(&self.spawner, &self.program, &self.account).await.map_err(Miss::Broken)?;
+        self.start_with(&[]).await
+    }
+
+    /// The same, run by another program: its words come first.
+    async fn start_with(&self, by: &[&str]) -> Result<Talk, Miss> {
+        let argv = by.iter().map(|&word| word.to_owned()).chain(self.program.argv.iter().cloned()).collect();
+        let program = Program { argv, ..self.program.clone() };
+        let mut talk = Talk::start(&self.spawner, &program, &self.account).await.map_err(Miss::Broken)?;
         talk.greet().await?;
         Ok(talk)
     }

@@ -177,6 +177,17 @@ impl OpenStream {
         broken(format!("expected `ended` with {}\ngot      {got}", codes.join(" or ")))
     }
 
+    /// Waits for `ended` with a code that the server never sent.
+    pub(super) async fn ended_here(&self, bench: &mut Bench, code: &str) -> Outcome {
+        let ended = self.ended(bench, &[code]).await?;
+        if ended["origin"] == "remote" {
+            return broken(format!(
+                "expected `origin: local` or `unknown` for {code}, which no server sent\ngot      remote"
+            ));
+        }
+        Ok(())
+    }
+
     /// Closes the connection.
     pub(super) async fn close(&self, bench: &mut Bench) -> Outcome {
         bench.talk().await?.expect("closed", &json!({"type": "close", "id": self.id}), WITHIN).await.map(drop)

@@ -12,7 +12,7 @@ use super::client::{connect_request, get, plain_mirror, value_of};
 use super::mirror;
 use super::server::{dial, halt, plain, put, serve};
 use super::talk::short;
-use super::{Bench, Outcome, Rule, SLACK, WITHIN, broken};
+use super::{Bench, Outcome, Rule, SLACK, WITHIN, broken, skipped};
 use crate::outcome::evidence::Side;
 use crate::peer::builtin::proto::kv::{GetRequest, PutRequest};
 use crate::peer::{CallOptions, CallRequest, Target, TlsSpec};
@@ -64,7 +64,7 @@ pub(super) const OF_CLIENTS: &[Rule] = &[
     },
     Rule {
         id: "connect.keepalive",
-        about: "`keepalive` makes a connection as any other, or is refused as `unsupported`",
+        about: "a connection with `keepalive` carries calls (C-ALIVE-1 looks at its PINGs), or is refused as `unsupported`",
         needs: Some((CLIENT, "transport.tcp")),
         check: |bench| keepalive(bench).boxed(),
     },
@@ -211,7 +211,7 @@ async fn responses(bench: &mut Bench) -> Outcome {
     const STOCK: &str = "soup.stock.v1.Stock";
     if !bench.provides(SERVER, "compression.gzip") || !bench.provides(SERVER, "service.stock") {
         // A driver that promises nothing has nothing to keep: the request is metadata like any other.
-        return Ok(());
+        return skipped("its server does not provide compression.gzip and service.stock");
     }
     let request = plain(bench, STOCK, "tcp")?;
     let target = serve(bench, &request).await?;

@@ -17,8 +17,12 @@ use crate::outcome::evidence::Side;
 
 /// Budget for a launched plugin to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
-/// Budget for a plugin of a driver that has ended.
-const SWEPT_WITHIN: Duration = Duration::from_secs(3);
+/// Budget for a driver whose stdin has ended to take its plugins along.
+const GONE_WITHIN: Duration = Duration::from_secs(3);
+/// Runs a driver, and stays for longer than that: what it leaves is swept only when this has ended.
+const STAYING: &str = r#""$@"; status=$?; sleep 4; exit $status"#;
+/// What that takes in all.
+const STAYED_WITHIN: Duration = Duration::from_secs(8);
 /// A variable of the driver that no plugin may see.
 pub(super) const SECRET: &str = "CHECK_DRIVER_SECRET";
 /// Writes the environment to `$0.env`, and holds a pipe open for as long as the plugin lives.
@@ -176,10 +180,9 @@ async fn silence(bench: &mut Bench) -> Outcome {
 
 async fn outlive(bench: &mut Bench) -> Outcome {
     let mut plugin = Plugin::honest(bench)?;
-    let mut talk = bench.start().await?;
+    let mut talk = bench.start_with(&["sh", "-c", STAYING, "sh"]).await?;
     up(&mut talk, &plugin).await?;
     talk.hang_up();
-    // The driver only: what is left of its tree is what this rule is about.
-    talk.end(GRACE + SLACK).await?;
-    plugin.gone(SWEPT_WITHIN).await
+    plugin.gone(GONE_WITHIN).await?;
+    talk.end(STAYED_WITHIN).await
 }

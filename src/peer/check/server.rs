@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::talk::short;
 use super::{Bench, Miss, Outcome, Rule, SLACK, WITHIN, broken, skipped};
-use crate::axis::values::{KeyType, TlsMode};
+use crate::axis::values::{Group, KeyType, TlsMode};
 use crate::outcome::evidence::Side;
 use crate::peer::builtin::BuiltinClient;
 use crate::peer::builtin::proto::kv::{GetRequest, GetResponse, PutRequest};
@@ -54,9 +54,15 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "serve.bad-file",
-        about: "a certificate that does not exist is `failed` or `error`, and the driver lives on",
+        about: "a certificate that does not exist is `failed` with `phase: tls`, and the driver lives on",
         needs: Some((SERVER, "tls.server")),
         check: |bench| bad_file(bench).boxed(),
+    },
+    Rule {
+        id: "serve.tls-choices",
+        about: "a TLS version or group that it does not claim, or that is none, is `error`",
+        needs: Some((SERVER, "tls.server")),
+        check: |bench| choices(bench).boxed(),
     },
     Rule {
         id: "serve.unknown-service",
@@ -71,6 +77,11 @@ pub(super) const RULES: &[Rule] = &[
         check: |bench| stop(bench).boxed(),
     },
 ];
+
+/// A transport that it serves over.
+pub(super) fn transport(bench: &Bench) -> &'static str {
+    if bench.provides(SERVER, "transport.tcp") { "tcp" } else { "unix" }
+}
 
 /// A request to serve without protection.
 pub(super) fn plain(bench: &mut Bench, service: &str, transport: &str) -> Result<Value, Miss> {
@@ -195,8 +206,7 @@ async fn tls(bench: &mut Bench, mode: TlsMode) -> Outcome {
     let (own, theirs) = (issue(Role::Server).await?, issue(Role::Client).await?);
     let mutual = mode == TlsMode::Mutual;
     let given = files(&own, mode, mutual.then_some(&*root))?;
-    let transport = if bench.provides(SERVER, "transport.tcp") { "tcp" } else { "unix" };
-    let request = request(bench, service, transport, &given)?;
+    let request = request(bench, service, transport(bench), &given)?;
     let target = serve(bench, &request).await?;
     let spec = |identity: Option<Arc<Identity>>| TlsSpec {
         mode: if identity.is_some() { TlsMode::Mutual } else { TlsMode::Server },
@@ -239,10 +249,10 @@ async fn storage(bench: &mut Bench) -> Outcome {
 }
 
 /// A request that must not be served, and a driver that goes on.
-async fn refused(bench: &mut Bench, request: &Value) -> Outcome {
+async fn refused(bench: &mut Bench, request: &Value, expected: &str, is: fn(&Value) -> bool) -> Outcome {
     let answer = bench.talk().await?.ask(request, WITHIN + SLACK).await?;
-    if !matches!(answer["type"].as_str(), Some("failed" | "error")) {
-        return broken(format!("expected `failed` or `error`\ngot      {}", short(&answer.to_string())));
+    if !is(&answer) {
+        return broken(format!("expected {expected}\ngot      {}", short(&answer.to_string())));
     }
     let id = bench.fresh("u");
     bench.talk().await?.ask(&json!({"type": "no-such-type", "id": id}), WITHIN).await.map(drop)
@@ -251,13 +261,61 @@ async fn refused(bench: &mut Bench, request: &Value) -> Outcome {
 async fn bad_file(bench: &mut Bench) -> Outcome {
     let service = bench.service(SERVER)?;
     let nowhere = bench.folder()?.join("absent.pem");
-    let request = request(bench, service, "tcp", &json!({"mode": "server", "cert": nowhere, "key": nowhere}))?;
-    refused(bench, &request).await
+    let tls = json!({"mode": "server", "cert": nowhere, "key": nowhere});
+    let request = request(bench, service, transport(bench), &tls)?;
+    let is = |m: &Value| m["type"] == "failed" && m["phase"] == "tls";
+    refused(bench, &request, "`failed` with `phase: tls`", is).await
+}
+
+/// Choices of TLS that a role must refuse, each as fields of `tls` and the kinds of `error` that will
+/// do: what it does not claim is `unsupported`, and what is no version or group is an error anyway.
+pub(super) fn unclaimed_choices(bench: &Bench, side: Side) -> Vec<(Value, &'static [&'static str])> {
+    const NONE: &[&str] = &["unsupported", "contract"];
+    const UNCLAIMED: &[&str] = &["unsupported"];
+    let claims = |name: &str, value: &str| {
+        bench.provides(side, &format!("{name}.*")) || bench.provides(side, &format!("{name}.{value}"))
+    };
+    let version = |version: &str| json!({"min_version": version, "max_version": version});
+    let group = |group: &str| json!({"groups": [group]});
+    let versions = ["1.3", "1.2"].into_iter().filter(|v| !claims("tls_version", v)).map(|v| (version(v), UNCLAIMED));
+    let groups = [Group::X25519Mlkem768, Group::Secp521r1, Group::X25519].map(Group::name);
+    let groups = groups.into_iter().filter(|g| !claims("group", g)).map(|g| (group(g), UNCLAIMED));
+    let none = [(version("1.1"), NONE), (group("no-such-group"), NONE)];
+    versions.take(1).chain(groups.take(1)).chain(none).collect()
+}
+
+/// Refuses a choice of TLS, by `error`.
+pub(super) async fn refuses_choice(bench: &mut Bench, request: &Value, kinds: &[&str]) -> Outcome {
+    let answer = bench.talk().await?.ask(request, WITHIN + SLACK).await?;
+    if answer["type"] == "error" && kinds.iter().any(|kind| answer["kind"] == *kind) {
+        return Ok(());
+    }
+    broken(format!(
+        "expected `error` with `kind: {}` for `tls: {}`\ngot      {}",
+        kinds.join("` or `"),
+        request["tls"],
+        short(&answer.to_string())
+    ))
+}
+
+async fn choices(bench: &mut Bench) -> Outcome {
+    let service = bench.service(SERVER)?;
+    let own = bench.authority.issue(Role::Server, KeyType::P256).await.map_err(|e| Miss::Broken(e.to_string()))?;
+    for (choice, kinds) in unclaimed_choices(bench, SERVER) {
+        let mut tls = files(&own, TlsMode::Server, None)?;
+        for (name, value) in choice.as_object().into_iter().flatten() {
+            tls[name] = value.clone();
+        }
+        let request = request(bench, service, transport(bench), &tls)?;
+        refuses_choice(bench, &request, kinds).await?;
+    }
+    Ok(())
 }
 
 async fn unknown_service(bench: &mut Bench) -> Outcome {
-    let request = plain(bench, "soupscen.check.NoSuchService", "tcp")?;
-    refused(bench, &request).await
+    let request = plain(bench, "soupscen.check.NoSuchService", transport(bench))?;
+    let is = |m: &Value| matches!(m["type"].as_str(), Some("failed" | "error"));
+    refused(bench, &request, "`failed` or `error`", is).await
 }
 
 async fn stop(bench: &mut Bench) -> Outcome {

@@ -19,7 +19,7 @@ const NEEDS: Option<(Side, &str)> = Some((Side::Client, "stream.interleaved"));
 /// The deadline of a stream, unless the rule is about it: never the first to pass.
 const LIFE: Duration = Duration::from_secs(60);
 /// A deadline that is meant to pass, once the stream is at the server.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(2);
 /// The budget of a `receive` that is meant to pass.
 const SHORT: Duration = Duration::from_millis(100);
 /// Messages in a row.
@@ -80,6 +80,12 @@ pub(super) const RULES: &[Rule] = &[
         check: |bench| one_way(bench).boxed(),
     },
     Rule {
+        id: "stream.no-message",
+        about: "a method with one message that gets none begins with `open` all the same: its deadline, and its end",
+        needs: NEEDS,
+        check: |bench| no_message(bench).boxed(),
+    },
+    Rule {
         id: "stream.nothing",
         about: "nothing within `within_ms` is `m: []` with `end: false`; what comes later is for the next `receive`",
         needs: NEEDS,
@@ -93,13 +99,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "stream.deadline",
-        about: "a stream whose deadline passes is `ended` with DEADLINE_EXCEEDED, once",
+        about: "a stream whose deadline passes is `ended` with DEADLINE_EXCEEDED, once, and `origin` does not call it remote",
         needs: NEEDS,
         check: |bench| deadline(bench).boxed(),
     },
     Rule {
         id: "stream.lost",
-        about: "a stream whose connection is lost is `ended` with UNAVAILABLE, once",
+        about: "a stream whose connection is lost is `ended` with UNAVAILABLE, once, and `origin` does not call it remote",
         needs: NEEDS,
         check: |bench| lost(bench).boxed(),
     },
@@ -332,6 +338,24 @@ async fn one_way(bench: &mut Bench) -> Outcome {
     open.over(bench).await
 }
 
+async fn no_message(bench: &mut Bench) -> Outcome {
+    let open = OpenStream::start(bench, MONITOR, SOON, true).await?;
+    open.ended_here(bench, "DEADLINE_EXCEEDED").await?;
+    open.over(bench).await?;
+
+    let mut open = OpenStream::start(bench, MONITOR, LIFE, true).await?;
+    open.half_close(bench).await?;
+    let call = open.arrived().await?;
+    server_sees(&call, "the end of the sending side, and no message", |seen| {
+        seen.messages.is_empty() && seen.half_closed
+    })
+    .await?;
+    call.say(Say::End("3", "no message"));
+    open.receive_end(bench).await?;
+    open.ended(bench, &["INVALID_ARGUMENT"]).await?;
+    open.over(bench).await
+}
+
 async fn nothing(bench: &mut Bench) -> Outcome {
     let (open, call) = trade(bench).await?;
     open.ask(bench, 1, SHORT).await?;
@@ -374,8 +398,10 @@ async fn cancel(bench: &mut Bench) -> Outcome {
 async fn deadline(bench: &mut Bench) -> Outcome {
     let mut open = OpenStream::start(bench, TRADE, SOON, true).await?;
     let call = open.arrived().await?;
+    call.say(Say::Message(fill(0).into()));
+    open.receive_fill(bench, 0).await?;
     open.ask(bench, 1, WITHIN).await?;
-    open.ended(bench, &["DEADLINE_EXCEEDED"]).await?;
+    open.ended_here(bench, "DEADLINE_EXCEEDED").await?;
     answered(bench, &open).await?;
     server_sees(&call, "the end of the stream, as a reset", |seen| seen.given_up).await?;
     open.over(bench).await
@@ -388,7 +414,7 @@ async fn lost(bench: &mut Bench) -> Outcome {
     open.ask(bench, 1, WITHIN).await?;
     open.stage.cut();
     answered(bench, &open).await?;
-    open.ended(bench, &["UNAVAILABLE"]).await?;
+    open.ended_here(bench, "UNAVAILABLE").await?;
     open.over(bench).await
 }
 

@@ -640,7 +640,7 @@ impl Served for DriverServed {
         seen.iter()
             .filter(|line| line["what"] == "peer-cert")
             .map(|line| {
-                let sha256 = line["sha256"].as_str().or_else(|| line["peer_cert_sha256"].as_str());
+                let sha256 = line["peer_cert_sha256"].as_str();
                 ServerSaw {
                     facts: Some(ConnectionFacts {
                         side: Side::Server,

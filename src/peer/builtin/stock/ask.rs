@@ -39,16 +39,19 @@ impl Asked {
         if ask.delay_ms > limits::DELAY_MS {
             return over("delay_ms", limits::DELAY_MS as usize);
         }
-        if ask.settle_ms > limits::DELAY_MS {
+        if ask.settle_ms > limits::DELAY_MS && !wrong.is(Mistake::AnySettle) {
             return over("settle_ms", limits::DELAY_MS as usize);
         }
         if ask.padding > limits::PADDING {
             return over("padding", limits::PADDING as usize);
         }
-        if ask.text.len() > limits::TEXT {
+        let text = if wrong.is(Mistake::TextInCharacters) { ask.text.chars().count() } else { ask.text.len() };
+        if text > limits::TEXT {
             return over("text", limits::TEXT);
         }
-        if ask.details.iter().map(String::len).sum::<usize>() > limits::TEXT {
+        let details = ask.details.iter().map(String::len);
+        let details = if wrong.is(Mistake::DetailsOneByOne) { details.max().unwrap_or(0) } else { details.sum() };
+        if details > limits::TEXT {
             return over("details", limits::TEXT);
         }
         Ok(Self { ask, wrong })

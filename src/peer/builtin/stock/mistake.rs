@@ -36,6 +36,7 @@ mistakes! {
     KeyLimitInCharacters "key-limit-in-characters" "counts the characters of a key, not its bytes";
     KeyLimitOffByOne "key-limit-off-by-one" "refuses the longest key";
     KeysTrimmed "keys-trimmed" "trims spaces from keys";
+    LongKeySought "long-key-sought" "looks for a key over the limit";
     AnyValueSize "any-value-size" "stores values over the limit";
     ValuesAreText "values-are-text" "replaces what is no UTF-8 in values";
     RevisionPerKey "revision-per-key" "counts revisions per key";
@@ -43,6 +44,8 @@ mistakes! {
     SameValueSilent "same-value-silent" "does not count a put of the same value as a change";
     DeletesHaveNoRevision "deletes-have-no-revision" "does not count a delete as a change";
     EventsOneBehind "events-one-behind" "sends the revision before the change";
+    RefusalsRaiseRevision "refusals-raise-revision" "raises the revision with what it refuses";
+    SnapshotInUtf16 "snapshot-in-utf-16" "sends the snapshot in order of UTF-16";
     SnapshotInOrderOfChange "snapshot-in-order-of-change" "sends the snapshot in order of revision";
     SnapshotUnasked "snapshot-unasked" "sends a snapshot that was not asked for";
     SnapshotUnmarked "snapshot-unmarked" "sends the snapshot as puts";
@@ -54,6 +57,7 @@ mistakes! {
     PrefixWithoutSlash "prefix-without-slash" "sends `ab` to the reader of `a/*`";
     OneLevelOnly "one-level-only" "does not send `a/b/c` to the reader of `a/*`";
     KeyIsPrefix "key-is-prefix" "sends `ab` to the reader of `a`";
+    LongPatternTaken "long-pattern-taken" "reads a pattern over the limit";
     DeletesSilent "deletes-silent" "sends no event for a delete";
     DeleteIsEmptyPut "delete-is-empty-put" "sends a delete as a put of nothing";
     DeleteKeepsValue "delete-keeps-value" "sends the old value with a delete";
@@ -65,6 +69,7 @@ mistakes! {
     AbsentDeletesCount "absent-deletes-count" "counts a delete of an absent key";
     EmptyBatchFails "empty-batch-fails" "refuses a batch without items";
     EmptyDeletes "empty-deletes" "takes an item with an empty value for a delete";
+    DeleteLooksAtValue "delete-looks-at-value" "refuses a delete for the size of its value";
     FillsAtTheEnd "fills-at-the-end" "sends fills when all orders have come";
     FailedTradeLosesFills "failed-trade-loses-fills" "sends no fill of a trade that fails later";
     AllOrNothing "all-or-nothing" "fills nothing of an order that is too large";
@@ -75,6 +80,11 @@ mistakes! {
     ZeroOrdersTaken "zero-orders-taken" "fills orders of nothing";
     NoSideBuys "no-side-buys" "takes an order without a side for a purchase";
     NonsenseIsZero "nonsense-is-zero" "takes a value that is no number for 0";
+    LeadingZeroTaken "leading-zero-taken" "takes 01 for a stock";
+    SignTaken "sign-taken" "takes +1 for a stock";
+    SpacesTaken "spaces-taken" "takes a number with spaces for a stock";
+    EmptyIsZero "empty-is-zero" "takes an empty value for a stock of 0";
+    LongSymbolTaken "long-symbol-taken" "trades a symbol over the limit";
     EchoOnlyInHeaders "echo-only-in-headers" "echoes in headers alone";
     EchoOnlyInTrailers "echo-only-in-trailers" "echoes in trailers alone";
     EchoNotOnFailure "echo-not-on-failure" "echoes nothing when a call fails";
@@ -91,6 +101,9 @@ mistakes! {
     DetailsMissing "details-missing" "sends no rich details";
     DetailsWithoutCode "details-without-code" "leaves the code out of the rich details";
     AfterIgnored "after-ignored" "ends a stream before the events that were to come first";
+    AnySettle "any-settle" "takes any `settle_ms`";
+    TextInCharacters "text-in-characters" "counts the characters of a text that is asked for, not its bytes";
+    DetailsOneByOne "details-one-by-one" "looks at each of the details, not at all together";
     PutBeforeStatus "put-before-status" "puts although a status is asked for";
     DelayIgnored "delay-ignored" "answers at once where a delay is asked for";
     PaddingShort "padding-short" "pads one byte too few";

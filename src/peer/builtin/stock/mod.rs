@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::ask::Asked;
 use self::calls::{Call, Calls};
 use self::compress::Choice;
-use self::limits::{check_key, check_value};
+use self::limits::{check_key, check_key_unless, check_value};
 use self::mistake::{Mistake, Wrong};
 use self::monitor::Pattern;
 use self::store::Store;
@@ -63,7 +63,7 @@ impl Stock for StockService {
         call.is_about(&key);
         let asked = Asked::read(ask, self.wrong)?;
         asked.first().await?;
-        check_key(&key, self.wrong)?;
+        check_key_unless(Mistake::LongKeySought, &key, self.wrong)?;
         let found = self.store.get(&key).filter(|value| !(value.is_empty() && self.wrong.is(Mistake::EmptyIsAbsent)));
         match found {
             Some(value) => Ok(Response::new(GetResponse { value, padding: asked.padding() })),
@@ -83,8 +83,9 @@ impl Stock for StockService {
             self.store.put(&key, value.clone())?;
         }
         asked.first().await?;
-        check_key(&key, self.wrong)?;
-        check_value(&value, self.wrong)?;
+        check_key(&key, self.wrong)
+            .and_then(|()| check_value(&value, self.wrong))
+            .inspect_err(|_| self.store.refused())?;
         self.store.put(&key, value)?;
         Ok(Response::new(Empty { padding: asked.padding(), ask: None }))
     }
@@ -153,7 +154,8 @@ impl StockService {
         }
         let BatchItem { key, value, delete, ask: _ } = item;
         let delete = delete || (value.is_empty() && self.wrong.is(Mistake::EmptyDeletes));
-        let fits = check_key(&key, self.wrong).is_ok() && (delete || check_value(&value, self.wrong).is_ok());
+        let looks_at_value = !delete || self.wrong.is(Mistake::DeleteLooksAtValue);
+        let fits = check_key(&key, self.wrong).is_ok() && !(looks_at_value && check_value(&value, self.wrong).is_err());
         let revision = match (fits, delete) {
             (false, _) => None,
             (true, true) => self.store.delete(&key),
@@ -162,6 +164,9 @@ impl StockService {
         let counted = revision.is_some()
             || self.wrong.is(Mistake::RefusedAreCounted)
             || (fits && delete && self.wrong.is(Mistake::AbsentDeletesCount));
+        if revision.is_none() {
+            self.store.refused();
+        }
         summary.revision = revision.unwrap_or(summary.revision);
         if counted {
             *if delete { &mut summary.deletes } else { &mut summary.puts } += 1;

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::super::proto::stock::WatchEvent;
 use super::super::proto::stock::watch_event::Kind;
 use super::ask::Asked;
-use super::limits::{EVENT, WAITING, check_key};
+use super::limits::{EVENT, WAITING, check_key_unless};
 use super::mistake::{Mistake, Wrong};
 use super::store::Store;
 
@@ -27,7 +27,7 @@ pub(super) enum Pattern {
 
 impl Pattern {
     pub(super) fn read(text: &str, wrong: Wrong) -> Result<Self, Status> {
-        check_key(text, wrong)?;
+        check_key_unless(Mistake::LongPatternTaken, text, wrong)?;
         Ok(match text.strip_suffix('*') {
             Some(prefix) if prefix.ends_with('/') => Self::Below(prefix.to_owned()),
             _ => Self::Key(text.to_owned()),

@@ -75,6 +75,13 @@ impl Store {
         Ok((given, revision))
     }
 
+    /// Notes that something was refused, which changes nothing.
+    pub(super) fn refused(&self) {
+        if self.wrong.is(Mistake::RefusalsRaiseRevision) {
+            self.lock().revision += 1;
+        }
+    }
+
     /// Begins to fill `waiting` with the changes of a pattern. Gives what there is, in the order of
     /// keys, and the newest revision.
     pub(super) fn watch(&self, pattern: &Pattern, waiting: &Arc<Waiting>) -> (Vec<WatchEvent>, u64) {
@@ -88,8 +95,12 @@ impl Store {
         };
         let mut snapshot: Vec<_> =
             state.entries.iter().filter(|(key, _)| pattern.matches(key, self.wrong)).map(event).collect();
-        if self.wrong.is(Mistake::SnapshotInOrderOfChange) {
-            snapshot.sort_by_key(|event| event.revision);
+        match self.wrong.0 {
+            Some(Mistake::SnapshotInOrderOfChange) => snapshot.sort_by_key(|event| event.revision),
+            Some(Mistake::SnapshotInUtf16) => {
+                snapshot.sort_by_key(|event| event.key.encode_utf16().collect::<Vec<_>>());
+            }
+            _ => {}
         }
         let revision = state.revision;
         state.readers.push((pattern.clone(), Arc::downgrade(waiting)));

@@ -11,7 +11,7 @@ use super::super::proto::stock::trade_order::Side;
 use super::super::proto::stock::{TradeFill, TradeOrder};
 use super::ask::Asked;
 use super::calls::Call;
-use super::limits::{QUANTITY, STOCK, check_key};
+use super::limits::{QUANTITY, STOCK, check_key_unless};
 use super::mistake::{Mistake, Wrong};
 use super::store::Store;
 
@@ -71,7 +71,7 @@ impl Trader {
 fn fill(store: &Store, order: &TradeOrder, wrong: Wrong) -> Result<TradeFill, Status> {
     let TradeOrder { symbol, quantity, .. } = order;
     let quantity = *quantity;
-    check_key(symbol, wrong)?;
+    check_key_unless(Mistake::LongSymbolTaken, symbol, wrong)?;
     let least = u32::from(!wrong.is(Mistake::ZeroOrdersTaken));
     if !(least..=QUANTITY).contains(&quantity) {
         return Err(Status::invalid_argument(format!("the quantity is {quantity}; it has to be 1 to {QUANTITY}")));
@@ -116,6 +116,13 @@ fn bought(before: u32, quantity: u32, wrong: Wrong) -> (u32, u32) {
 fn stock(symbol: &str, value: Option<&Bytes>, wrong: Wrong) -> Result<u32, Status> {
     let Some(value) = value else { return Ok(0) };
     let text = std::str::from_utf8(value).unwrap_or_default();
+    let text = match wrong.0 {
+        Some(Mistake::LeadingZeroTaken) => text.trim_start_matches('0'),
+        Some(Mistake::SignTaken) => text.trim_start_matches('+'),
+        Some(Mistake::SpacesTaken) => text.trim(),
+        Some(Mistake::EmptyIsZero) if text.is_empty() => "0",
+        _ => text,
+    };
     let plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|digit| digit.is_ascii_digit()));
     match text.parse::<u32>() {
         Ok(stock) if plain && stock <= STOCK => Ok(stock),
