@@ -61,13 +61,13 @@ fn service(
     let fields = world.sink.fields::<schema::Service>(&entry.value)?;
     let full = fields.require(&mut world.sink, "service", "its full protobuf name, such as `shop.v1.Orders`");
     let full = full.and_then(|node| world.sink.text(node, "`service`"));
-    let (files, import) = match fields.get(&mut world.sink, "proto") {
+    let (files, import, own) = match fields.get(&mut world.sink, "proto") {
         Some(node) => {
             let (files, import) = sources(&mut world.sink, node, folder);
-            compile(world, methods, node.span, &files, &import);
-            (files, import)
+            let own = compile(world, node.span, &files, &import);
+            (files, import, own)
         }
-        None => (Vec::new(), Vec::new()),
+        None => (Vec::new(), Vec::new(), None),
     };
     if let Some(full) = &full {
         if fields.entry("proto").is_none() && !builtin::METHODS.iter().any(|(known, _)| *known == full.value) {
@@ -75,12 +75,13 @@ fn service(
             let help = format!("only {known} are known without; write `proto: {{ files: […] }}`");
             let message = format!("the service `{}` needs `proto`", entry.key);
             world.sink.error("missing-key", fields.span, message, "no `proto` in it", &help);
-        } else if !methods.contains_key(&full.value) && !world.incomplete {
-            let help = world.sink.suggest(&full.value, "services of its files", methods.keys().map(String::as_str));
+        } else if let Some(own) = own.as_ref().filter(|own| !own.contains_key(&full.value)) {
+            let help = world.sink.suggest(&full.value, "services of its files", own.keys().map(String::as_str));
             let message = format!("the proto files have no service `{}`", short(&full.value));
             world.sink.error("unknown-service", full.span, message, "not in the files", &help);
         }
     }
+    methods.extend(own.into_iter().flatten());
     let full = full?.value;
     let known = methods.get(&full).map(Vec::as_slice);
     let mut ops = IndexMap::new();
@@ -111,20 +112,19 @@ fn sources(sink: &mut Sink, node: &Node, folder: &Path) -> (Vec<PathBuf>, Vec<Pa
     (files, import)
 }
 
+/// Full service name → methods, of these files.
 fn compile(
     world: &mut World<'_>,
-    methods: &mut BTreeMap<String, Vec<String>>,
     span: Span,
     files: &[PathBuf],
     import: &[PathBuf],
-) {
-    match proto::methods(world.files, files, import) {
-        Ok(found) => methods.extend(found),
-        Err(problem) => {
-            world.sink.error("bad-proto", span, format!("the proto files cannot be used: {problem}"), "these", "");
-            world.incomplete = true;
-        }
+) -> Option<BTreeMap<String, Vec<String>>> {
+    let found = proto::methods(world.files, files, import);
+    if let Err(problem) = &found {
+        world.sink.error("bad-proto", span, format!("the proto files cannot be used: {problem}"), "these", "");
+        world.incomplete = true;
     }
+    found.ok()
 }
 
 fn op_def(sink: &mut Sink, entry: &Entry, methods: Option<&[String]>) -> Option<OpDef> {
