@@ -111,7 +111,9 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
     if cases == 0 {
         printer.say("note: no case is in this selection, so there is nothing to run");
         let errors = report::tell_nothing(&options, &header);
-        errors.iter().for_each(|error| printer.error(&error.to_string()));
+        for error in &errors {
+            printer.error(&error.to_string());
+        }
         return ExitCode::from(if errors.is_empty() { exit::OK } else { exit::ERRORED });
     }
     let mut settings = settings(&args);
@@ -241,7 +243,7 @@ fn head(args: &RunArgs, selected: &[(Arc<Plan>, Selection)], cases: u64) -> RunH
         started_unix_ms,
         jobs: 0,
         selection: select::described(&args.select),
-        changes: changes(args),
+        changes: changes(args).into(),
         argv: std::env::args().collect(),
         rules: selected.iter().flat_map(|(plan, _)| rules(plan)).collect(),
         slow_ms: selected

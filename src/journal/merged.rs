@@ -218,18 +218,17 @@ fn selected<'a>(heads: impl Iterator<Item = &'a RunHeader>) -> u64 {
 /// Adds what another run's head says.
 fn join(all: &mut RunHeader, other: &RunHeader) {
     all.run = format!("{}+{}", all.run, other.run);
-    for (names, more) in [
-        (&mut all.scenarios, &other.scenarios),
-        (&mut all.files, &other.files),
-        (&mut all.selection, &other.selection),
-        (&mut all.changes, &other.changes),
-    ] {
+    for (names, more) in
+        [(&mut all.scenarios, &other.scenarios), (&mut all.files, &other.files), (&mut all.selection, &other.selection)]
+    {
         for name in more {
             if !names.contains(name) {
                 names.push(name.clone());
             }
         }
     }
+    let more = other.changes.iter().filter(|flag| !all.changes.contains(flag));
+    all.changes = all.changes.iter().chain(more).cloned().collect();
     all.rules.extend(other.rules.clone());
     all.labels.extend(other.labels.clone());
 }

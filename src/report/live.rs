@@ -178,7 +178,9 @@ pub fn tell_nothing(options: &ReportOptions, header: &RunHeader) -> Vec<ReportEr
     let end = RunEvent::RunFinished { interrupted: false, elapsed_ms: 0 };
     for event in [RunEvent::RunStarted(header.clone()), end] {
         summary.event(&event);
-        all.iter_mut().for_each(|reporter| reporter.event(&event));
+        for reporter in &mut all {
+            reporter.event(&event);
+        }
     }
     finish_all(&mut all, &summary)
 }
