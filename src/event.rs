@@ -108,8 +108,12 @@ pub struct RunHeader {
     pub jobs: u32,
     /// The selection as given (`--filter …`), empty when none.
     pub selection: Vec<String>,
+    /// What else the command line changes of the cases (`--set …`, `--attach …`,
+    /// `--probe-unsupported`), empty when nothing.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub changes: Box<[String]>,
     /// Process arguments that reproduce the run, without the case selection.
-    pub argv: Vec<String>,
+    pub argv: Box<[String]>,
     /// Rules by id, as far as they are limitations.
     pub rules: BTreeMap<String, RuleInfo>,
     /// Labels of the scenario.

@@ -214,3 +214,114 @@ fn a_home_that_cannot_be_written_is_a_clear_error() {
     }
     std::fs::set_permissions(place.at("home"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+const GREET: &str = r#"soupscen: 1
+name: greet
+peers: { rust: { builtin: {} } }
+vars: { want: v }
+matrix: { axes: { client: [rust], server: [rust], launch: [direct], round: [a, b, c, d] } }
+scripts:
+  put-get:
+    ops:
+      - put: { key: "{{ case.slug }}", value: v }
+      - get: { key: "{{ case.slug }}" }
+        expect: { value: "{{ vars.want }}" }
+"#;
+
+#[test]
+fn two_files_are_one_run() {
+    let place = Place::new();
+    place.write("one.yaml", GREET);
+    place.write("two.yaml", &GREET.replace("name: greet", "name: second"));
+    let ran = place.run(["run", "one.yaml", "two.yaml", "--junit", "run.xml", "--json", "run.json"]).exits(0);
+    assert_eq!(Results::read(&place.at("run.json")).unwrap().cases().len(), 8, "{ran}");
+    let junit = place.read("run.xml");
+    assert!(junit.contains("name=\"greet\"") && junit.contains("name=\"second\""), "{junit}");
+    place.run(["run", "--resume", "latest"]).exits(0).says("8 cases");
+    place.run(["report", "latest", "--junit", "again.xml"]).exits(0);
+    assert_eq!(place.read("again.xml"), junit);
+    // Two of one name could not be told apart.
+    place.write("three.yaml", GREET);
+    place.run(["run", "one.yaml", "three.yaml"]).exits(2).says("three.yaml").says("another `name:`");
+}
+
+#[test]
+fn a_run_is_gone_on_with_as_it_was_begun() {
+    let place = Place::new();
+    place.write("greet.yaml", GREET);
+    place.run(["run", "greet.yaml", "--set", "want=w", "--filter", "round != d"]).exits(1);
+    let done = finished(&place);
+    assert_eq!(done.len(), 3);
+    let head = &journal(&place)[0];
+    assert_eq!(text(&head["changes"][0]), "--set want=w");
+    // Nothing given is as it was, and so is the same again; anything else is another run.
+    place.run(["run", "--resume", "latest"]).exits(1).says("3 cases ended before");
+    place.run(["run", "--resume", "latest", "--filter", "round != d", "--set", "want=w"]).exits(1);
+    for other in [&["--set", "want=v"][..], &["--filter", "round == d"], &["--case", "*"], &["--probe-unsupported"]] {
+        let arguments = ["run", "--resume", "latest"].iter().chain(other);
+        place.run(arguments).exits(2).says("--set want=w").says(other[0]);
+    }
+    assert_eq!(finished(&place), done);
+    // The same flags that mean other cases are found too.
+    place.run(["run", "greet.yaml", "--set", "want=w", "--json", "red.json"]).exits(1);
+    place.run(["run", "greet.yaml", "--set", "want=w", "--failed-in", "red.json"]).exits(1);
+    place.run(["run", "greet.yaml", "--set", "want=w", "--case", "*round=a*", "--json", "red.json"]).exits(1);
+    let runs: Vec<_> = std::fs::read_dir(place.at("home/runs")).unwrap().flatten().map(|e| e.path()).collect();
+    let begun = |run: &&std::path::PathBuf| {
+        let journal = std::fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+        journal.lines().next().is_some_and(|head| head.contains("--failed-in"))
+    };
+    let run = runs.iter().find(begun).unwrap().to_str().unwrap();
+    place.run(["run", "--resume", run]).exits(2).says("begun with 4 cases, and its selection has 1 now");
+}
+
+#[test]
+fn nothing_is_selected_by_mistake() {
+    let place = Place::new();
+    place.write("greet.yaml", GREET);
+    place.run(["run", "greet.yaml", "--json", "green.json"]).exits(0);
+    for command in ["run", "plan"] {
+        place.run([command, "greet.yaml", "--case", "nope*", "--shard", "1/2"]).exits(4);
+        place.run([command, "greet.yaml", "--case", "nope*", "--failed-in", "green.json"]).exits(4);
+        place.run([command, "greet.yaml", "--failed-in", "green.json"]).exits(0);
+    }
+    place.run(["run", "greet.yaml", "--set", "want=w", "--json", "red.json"]).exits(1);
+    let key = text(&Results::read(&place.at("red.json")).unwrap().case(&["round=a"])["key"]).to_owned();
+    place.write("greet.yaml", &GREET.replace("round: [a, b, c, d]", "round: [b, c, d]"));
+    let gone = |ran: run::Ran| ran.exits(4).says("red.json").says(&key);
+    gone(place.run(["run", "greet.yaml", "--failed-in", "red.json"]));
+    gone(place.run(["plan", "greet.yaml", "--failed-in", "red.json"]));
+    // An empty part leaves no report of an earlier run in place.
+    place.write("junit.xml", "of an earlier run");
+    place.write("old.json", "of an earlier run");
+    let reports = ["--junit", "junit.xml", "--json", "old.json"];
+    let run = |shard: &str| place.run(["run", "greet.yaml", "--shard", shard].iter().chain(&reports));
+    let count = |shard: &str| place.run(["plan", "greet.yaml", "--count", "--shard", shard]).out;
+    let empty = (1..=99).map(|n| format!("{n}/99")).find(|shard| count(shard).contains("greet: 0 cases")).unwrap();
+    run(&empty).exits(0).says("nothing to run");
+    assert!(Results::read(&place.at("old.json")).unwrap().cases().is_empty());
+    assert!(place.read("junit.xml").contains("tests=\"0\""));
+}
+
+#[test]
+fn a_report_to_a_pipe_waits_for_nobody() {
+    let place = Place::new();
+    place.write("greet.yaml", GREET);
+    let pipe = place.at("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    place.run(["run", "greet.yaml", "--junit", "pipe"]).says("4 passed").says("nobody reads it");
+    let reader = std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap());
+    place.run(["run", "greet.yaml", "--junit", "pipe"]).exits(0);
+    assert!(reader.join().unwrap().contains("tests=\"4\""));
+}
+
+#[test]
+fn several_runs_are_none_to_go_on_with() {
+    let place = Place::new();
+    interrupted(&place);
+    let first = text(&journal(&place)[0]["run"]).to_owned();
+    place.run(["report", "latest"]).exits(130).says("go on with: soupscen run --resume");
+    place.write("go", "");
+    place.run(["run", "split.yaml", "--filter", "server == rust"]).exits(0);
+    place.run(["report", &first, "latest"]).exits(130).says("INTERRUPTED").never_says("--resume");
+}

@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use plan_support::Draft;
 use semver::VersionReq;
+use soupscen::axis::values::HostChanges;
 use soupscen::diag::{Diagnostic, Severity};
 use soupscen::outcome::{Expected, Phase};
 use soupscen::plan::{Disposition, Lacking, Plan, RemoveKind, Selection, Shard};
-use soupscen::scenario::model::{AxisValue, DirectWay, Op, RuleOutcome};
+use soupscen::scenario::model::{AxisValue, DirectWay, Op, OpDef, RuleOutcome};
 
 fn ids(plan: &Plan) -> Vec<String> {
     plan.cases(&Selection::default()).map(|case| plan.id(&case)).collect()
@@ -547,6 +548,32 @@ fn why_tells_everything() {
 }
 
 #[test]
+fn a_condition_about_a_block_stays_with_its_block() {
+    let mut draft = Draft::new();
+    draft.axis("client", &["rust"]).axis("server", &["rust"]).axis("tls", &["none", "mutual"]);
+    draft.exclude("block == first and tls == none");
+    draft.block("second").axis("client", &["rust"]).axis("server", &["rust"]).axis("tls", &["none", "mutual"]);
+    let plan = draft.plan();
+    // The second block has what the first one leaves out, and nothing twice.
+    let found = ids(&plan);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 2, "{found:?}");
+    assert_eq!(plan.count(&Selection::default()).selected, 2);
+}
+
+#[test]
+fn rows_that_are_there_again_and_again_are_planned_in_a_moment() {
+    let mut draft = Draft::new();
+    draft.axis("client", &["rust"]).axis("server", &["rust", "go"]).axis("tls", &["none", "mutual"]);
+    for _ in 0..20 {
+        draft.include(&[("client", "rust"), ("server", "rust"), ("tls", "none")]);
+        draft.include(&[("client", "rust"), ("server", "go"), ("tls", "server")]);
+    }
+    // Where each row asked all that rows before it ask, this would not end.
+    assert_eq!(ids(&draft.plan()).len(), 5);
+}
+
+#[test]
 fn the_digest_is_of_what_makes_the_cases() {
     let digest = |change: &dyn Fn(&mut Draft)| {
         let mut draft = Draft::new();
@@ -571,5 +598,18 @@ fn the_digest_is_of_what_makes_the_cases() {
     });
     other(&|draft| {
         draft.scripts(&["x"]);
+    });
+    other(&|draft| {
+        draft.scenario.vars.insert("greeting".into(), "hi".into());
+    });
+    other(&|draft| {
+        let span = draft.line("get");
+        let send = serde_json::json!({ "key": "{{ key }}" });
+        let op = OpDef { method: "Get".into(), args: vec!["key".into()], send, yields: None, span };
+        draft.scenario.services["kv"].ops.insert("get".into(), op);
+    });
+    let host = HostChanges { protocol_versions: Some(vec![7]), ..HostChanges::default() };
+    other(&|draft| {
+        draft.scenario.blocks[0].axes[0].values[0].host = Some(host.clone().into());
     });
 }

@@ -118,7 +118,8 @@ proptest! {
         let Some(grown) = plan_of(grown) else { return Ok(()) };
         let (before, after) = (names(&plan), names(&grown));
         // Ids leave out what has one value only: there the new value shows the axis.
-        let shown = before.values().all(|[_, _, id]| id.contains(&format!("{axis}=")));
+        let shows = |id: &str| ['[', ','].iter().any(|sign| id.contains(&format!("{sign}{axis}=")));
+        let shown = before.values().all(|[_, _, id]| shows(id));
         for (row, [key, slug, id]) in &before {
             let now = after.get(row);
             prop_assert!(now.is_some(), "{} is gone", id);

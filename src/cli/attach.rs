@@ -31,6 +31,12 @@ impl FromStr for Attach {
     }
 }
 
+impl std::fmt::Display for Attach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.peer, self.address)
+    }
+}
+
 /// Has the servers that are attached dialled where they are, instead of being started.
 pub(super) fn apply(attached: &[Attach], scenario: &mut Scenario) {
     for attach in attached {

@@ -13,7 +13,7 @@ use super::printer::Printer;
 use super::{certificates, exit, select};
 use crate::event::{FORMAT, RuleInfo, RunEvent, RunHeader};
 use crate::exec::{Debug, Engine, Ground, Settings, Stalled, Stop, Totals};
-use crate::journal::{Resumed, RunFolder, Writer, evidence};
+use crate::journal::{JournalError, Reader, Resumed, RunFolder, Writer, evidence};
 use crate::outcome::evidence::Side;
 use crate::plan::{Plan, Selection};
 use crate::process::{Interrupts, guard, limits};
@@ -51,11 +51,12 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
             Ok(folder) => folder,
             Err(error) => return invalid(printer, &error.to_string()),
         };
-        if args.files.is_empty() {
-            match crate::journal::Reader::open(&folder.events()) {
-                Ok(reader) => args.files = reader.header().files.iter().map(PathBuf::from).collect(),
-                Err(error) => return invalid(printer, &error.to_string()),
-            }
+        let as_begun = match Reader::open(&folder.events()) {
+            Ok(reader) => as_begun(&mut args, reader.header()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problem) = as_begun {
+            return invalid(printer, &problem);
         }
         resumed = Some(folder);
     }
@@ -84,11 +85,11 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         let text = format!("`--debug {case}` means {cases} cases; `soupscen plan --json` tells the id of each");
         return invalid(printer, &text);
     }
-    if cases == 0 {
-        if args.select.shard.is_some() || args.select.failed_in.is_some() {
-            printer.say("note: no case is in this selection, so there is nothing to run");
-            return ExitCode::from(exit::OK);
-        }
+    if let Some(problem) = select::unknown_red(&args.select, &selected) {
+        printer.error(&problem);
+        return ExitCode::from(exit::NOTHING);
+    }
+    if cases == 0 && !select::may_be_empty(&selected) {
         printer.error("no case is selected; `soupscen plan` lists the cases of a scenario");
         return ExitCode::from(exit::NOTHING);
     }
@@ -105,6 +106,15 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
             printer.error(&error.to_string());
         }
         return ExitCode::from(exit::INVALID);
+    }
+    let mut header = head(&args, &selected, cases);
+    if cases == 0 {
+        printer.say("note: no case is in this selection, so there is nothing to run");
+        let errors = report::tell_nothing(&options, &header);
+        for error in &errors {
+            printer.error(&error.to_string());
+        }
+        return ExitCode::from(if errors.is_empty() { exit::OK } else { exit::ERRORED });
     }
     let mut settings = settings(&args);
     match settings.fit(args.jobs.map_or(settings.jobs, usize::from), limits::raise_descriptors()) {
@@ -124,7 +134,8 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
         Ok(ground) => ground,
         Err(error) => return invalid(printer, &error.to_string()),
     };
-    let journal = match open_journal(&args, &selected, cases, settings.jobs, &runs, resumed) {
+    header.jobs = u32::try_from(settings.jobs).unwrap_or(u32::MAX);
+    let journal = match open_journal(header, &runs, resumed) {
         Ok(journal) => journal,
         Err(error) => return invalid(printer, &error.to_string()),
     };
@@ -134,6 +145,51 @@ fn run(mut args: RunArgs, printer: &Printer) -> ExitCode {
     // Blocking threads of the runtime (a name look-up, say) do not hold the end up.
     runtime.shutdown_background();
     ExitCode::from(status)
+}
+
+/// A run is gone on with as it was begun: flags that are not given are as they were, and those that
+/// are must be so too.
+fn as_begun(args: &mut RunArgs, head: &RunHeader) -> Result<(), String> {
+    if args.files.is_empty() {
+        args.files = head.files.iter().map(PathBuf::from).collect();
+    }
+    let begun: Vec<_> = head.selection.iter().chain(&head.changes).cloned().collect();
+    let given = [select::described(&args.select), changes(args)].concat();
+    if given.is_empty() {
+        return begun.iter().try_for_each(|flag| args.restore(flag));
+    }
+    if given == begun {
+        return Ok(());
+    }
+    let begun = if begun.is_empty() { "without such flags".into() } else { format!("with `{}`", begun.join(" ")) };
+    let given = given.join(" ");
+    Err(format!("--resume: this run was begun {begun}; leave `{given}` out to go on with it, or start a new run"))
+}
+
+/// What the command line changes of cases, as typed, for the head of a run.
+fn changes(args: &RunArgs) -> Vec<String> {
+    let mut words: Vec<_> = args.set.iter().map(|set| format!("--set {set}")).collect();
+    words.extend(args.attach.iter().map(|attach| format!("--attach {attach}")));
+    words.extend(args.probe_unsupported.then(|| "--probe-unsupported".to_owned()));
+    words
+}
+
+impl RunArgs {
+    /// Takes back what [`select::described`] and [`changes`] gave.
+    fn restore(&mut self, flag: &str) -> Result<(), String> {
+        let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
+        match name {
+            "--filter" => self.select.filter = Some(value.into()),
+            "--case" => self.select.cases.push(value.into()),
+            "--failed-in" => self.select.failed_in = Some(value.into()),
+            "--shard" => self.select.shard = Some(value.into()),
+            "--set" => self.set.push(value.parse()?),
+            "--attach" => self.attach.push(value.parse()?),
+            "--probe-unsupported" => self.probe_unsupported = true,
+            _ => return Err(format!("--resume: this run was begun with `{flag}`, which is not known here")),
+        }
+        Ok(())
+    }
 }
 
 fn invalid(printer: &Printer, text: &str) -> ExitCode {
@@ -172,28 +228,22 @@ struct Journal {
     finished: std::collections::HashSet<String>,
 }
 
-fn open_journal(
-    args: &RunArgs,
-    selected: &[(Arc<Plan>, Selection)],
-    cases: u64,
-    jobs: usize,
-    runs: &Path,
-    resumed: Option<RunFolder>,
-) -> Result<Journal, crate::journal::JournalError> {
-    let digest = selected.iter().map(|(plan, _)| plan.digest()).collect::<Vec<_>>().join("+");
+/// The head of a run that has no name yet.
+fn head(args: &RunArgs, selected: &[(Arc<Plan>, Selection)], cases: u64) -> RunHeader {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let mut header = RunHeader {
+    RunHeader {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         run: String::new(),
         scenarios: selected.iter().map(|(plan, _)| plan.scenario().name.clone()).collect(),
         files: args.files.iter().map(|f| f.to_string_lossy().into_owned()).collect(),
-        plan_digest: digest.clone(),
+        plan_digest: selected.iter().map(|(plan, _)| plan.digest()).collect::<Vec<_>>().join("+"),
         cases,
         started_unix_ms,
-        jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
+        jobs: 0,
         selection: select::described(&args.select),
+        changes: changes(args).into(),
         argv: std::env::args().collect(),
         rules: selected.iter().flat_map(|(plan, _)| rules(plan)).collect(),
         slow_ms: selected
@@ -202,16 +252,22 @@ fn open_journal(
             .min()
             .map_or(0, |ms| u64::try_from(ms).unwrap_or(0)),
         labels: selected.iter().flat_map(|(plan, _)| plan.scenario().labels.clone()).collect(),
-    };
+    }
+}
+
+fn open_journal(mut header: RunHeader, runs: &Path, resumed: Option<RunFolder>) -> Result<Journal, JournalError> {
     if let Some(folder) = resumed {
-        let Resumed { mut writer, finished, .. } = Resumed::open(&folder, &digest)?;
+        let Resumed { mut writer, finished, header: begun } = Resumed::open(&folder, &header.plan_digest)?;
+        if begun.cases != header.cases {
+            return Err(JournalError::OtherCases { path: folder.events(), was: begun.cases, is: header.cases });
+        }
         header.run = folder.name();
         writer.append(&RunEvent::RunStarted(header.clone()))?;
         writer.commit()?;
         let finished = finished.into_iter().map(String::from).collect();
         return Ok(Journal { folder, writer, header, finished });
     }
-    let folder = RunFolder::create(runs, started_unix_ms, std::process::id())?;
+    let folder = RunFolder::create(runs, header.started_unix_ms, std::process::id())?;
     header.run = folder.name();
     let writer = Writer::create(&folder, &header)?;
     Ok(Journal { folder, writer, header, finished: std::collections::HashSet::new() })

@@ -1,6 +1,6 @@
 //! From files and selection flags to plans and selections; every problem is printed here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,6 +45,10 @@ pub(super) fn load(
     if plans.len() != files.len() {
         return None;
     }
+    if let Some(problem) = same_name(files, &plans) {
+        printer.error(&problem);
+        return None;
+    }
     let scenarios = || plans.iter().map(|plan| plan.scenario().as_ref());
     let wrong = attach::unknown(changes.attached, scenarios());
     match wrong.or_else(|| set::unknown(changes.sets, scenarios().map(|scenario| &scenario.vars))) {
@@ -54,6 +58,17 @@ pub(super) fn load(
         }
         None => Some(plans),
     }
+}
+
+/// Two scenarios of one name: keys, ids and folders of evidence begin with it, so their cases could
+/// not be told apart.
+fn same_name(files: &[PathBuf], plans: &[Arc<Plan>]) -> Option<String> {
+    plans.iter().enumerate().find_map(|(number, plan)| {
+        let name = &plan.scenario().name;
+        let first = plans[..number].iter().position(|other| other.scenario().name == *name)?;
+        let (first, second) = (files[first].display(), files[number].display());
+        Some(format!("`{first}` and `{second}` are both called `{name}`; give one of them another `name:`"))
+    })
 }
 
 fn load_one(file: &Path, strict_rules: bool, changes: &Changes<'_>, printer: &Printer) -> Option<Arc<Plan>> {
@@ -140,17 +155,58 @@ pub(super) fn described(args: &SelectArgs) -> Vec<String> {
     words
 }
 
+/// Whether selections that want no case may: a part of the cases, or those that were red, can be
+/// none, but what else is asked for has to be there.
+pub(super) fn may_be_empty(selected: &[(Arc<Plan>, Selection)]) -> bool {
+    selected.iter().any(|(plan, selection)| {
+        let part = selection.shard.is_some() || selection.keys.is_some();
+        part && plan.count(&Selection { shard: None, keys: None, ..selection.clone() }).selected > 0
+    })
+}
+
+/// Keys of `--failed-in` that no plan has; a sentence.
+pub(super) fn unknown_red(args: &SelectArgs, selected: &[(Arc<Plan>, Selection)]) -> Option<String> {
+    const NAMED: usize = 5;
+    let path = args.failed_in.as_ref()?;
+    let mut left: BTreeSet<&String> = selected.first()?.1.keys.as_ref()?.iter().collect();
+    for (plan, selection) in selected {
+        let all = Selection { keys: selection.keys.clone(), ..Selection::default() };
+        for case in plan.cases(&all) {
+            left.remove(&plan.key(&case));
+        }
+    }
+    if left.is_empty() {
+        return None;
+    }
+    let named: Vec<&str> = left.iter().take(NAMED).map(|key| key.as_str()).collect();
+    let more = if left.len() > NAMED { format!(" and {} more", left.len() - NAMED) } else { String::new() };
+    Some(format!(
+        "--failed-in: `{}` has red cases that are not in the scenario: {}{more}; name the files that it is of, \
+         or select with `--case`",
+        path.display(),
+        named.join(", ")
+    ))
+}
+
 /// `soupscen plan`.
 pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
     let changes = Changes { sets: &args.set, ..Changes::default() };
     let Some(plans) = load(&args.files, args.strict_rules, &changes, printer) else {
         return ExitCode::from(exit::INVALID);
     };
-    let mut found = false;
-    for plan in &plans {
-        let Some(selection) = selection(&args.select, plan, printer) else {
+    let mut selected = Vec::new();
+    for plan in plans {
+        let Some(selection) = selection(&args.select, &plan, printer) else {
             return ExitCode::from(exit::INVALID);
         };
+        selected.push((plan, selection));
+    }
+    if let Some(problem) = unknown_red(&args.select, &selected) {
+        printer.error(&problem);
+        return ExitCode::from(exit::NOTHING);
+    }
+    let mut found = false;
+    for (plan, selection) in &selected {
         let style = if args.count {
             super::plan::Style::Count
         } else if args.json {
@@ -160,7 +216,7 @@ pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
         } else {
             super::plan::Style::List
         };
-        match super::plan::print(plan, &selection, &style, printer.colour_stdout(), &mut std::io::stdout().lock()) {
+        match super::plan::print(plan, selection, &style, printer.colour_stdout(), &mut std::io::stdout().lock()) {
             Ok(printed) => found |= printed > 0,
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return ExitCode::from(exit::OK),
             Err(error) => {
@@ -174,7 +230,7 @@ pub(super) fn plan_main(args: &PlanArgs, printer: &Printer) -> ExitCode {
             printer.error(&format!("no case is called `{case}`; `soupscen plan` lists ids, keys and slugs"));
             ExitCode::from(exit::NOTHING)
         }
-        (None, false) if args.select.shard.is_none() && args.select.failed_in.is_none() => {
+        (None, false) if !may_be_empty(&selected) => {
             printer.error("no case is selected");
             ExitCode::from(exit::NOTHING)
         }

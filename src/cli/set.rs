@@ -25,6 +25,12 @@ impl FromStr for Set {
     }
 }
 
+impl std::fmt::Display for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
 /// Gives a scenario's `vars` their other values; what it does not have is left to [`unknown`].
 ///
 /// # Errors

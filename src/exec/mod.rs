@@ -143,8 +143,10 @@ impl Engine {
         let builder = Arc::new(Builder::new(self.cache.clone(), self.settings.rebuild, spawner.clone()));
         let mut totals = Totals::default();
         let mut folders = 0;
-        for (plan, selection) in &self.plans {
-            let authority = Authority::new(Some(scratch.path())).map_err(EngineError::Authority)?;
+        for (number, (plan, selection)) in self.plans.iter().enumerate() {
+            // Each plan has keys of its own, in a folder of their own.
+            let keys = scratch.path().join(format!("pki-{number}"));
+            let authority = Authority::new(Some(&keys)).map_err(EngineError::Authority)?;
             let hub = Hub::bind(scratch.path()).map_err(EngineError::Hub)?;
             let run =
                 self.context(plan, Shared { started, scratch, spawner, builder: &builder }, authority, hub, folders);

@@ -16,6 +16,9 @@ const FIRST_OPS: usize = 64;
 const LAST_OPS: usize = 64;
 /// JSON of a message in an op record, in bytes; larger ones are replaced by size and digest.
 const RECORD_LIMIT: usize = 4 << 10;
+/// Levels of a message in an op record; what is deeper is replaced as well. A reader of JSON follows
+/// 128, some of which the record itself takes.
+const RECORD_DEPTH: usize = 48;
 
 /// What a script's run left behind.
 #[derive(Default)]
@@ -83,9 +86,22 @@ impl Transcript {
 /// A message as records keep it.
 pub(super) fn bounded(value: &Value) -> Value {
     let text = value.to_string();
-    if text.len() <= RECORD_LIMIT {
-        return value.clone();
+    if text.len() <= RECORD_LIMIT { shallow(value, RECORD_DEPTH) } else { left_out(&text) }
+}
+
+/// A value without what is more than so many levels deep.
+fn shallow(value: &Value, levels: usize) -> Value {
+    match value {
+        Value::Array(_) | Value::Object(_) if levels == 0 => left_out(&value.to_string()),
+        Value::Array(items) => items.iter().map(|item| shallow(item, levels - 1)).collect(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), shallow(value, levels - 1))).collect())
+        }
+        other => other.clone(),
     }
+}
+
+fn left_out(text: &str) -> Value {
     Value::String(format!("({} bytes of JSON with the digest {:016x}, left out)", text.len(), xxh3_64(text.as_bytes())))
 }
 
@@ -131,5 +147,15 @@ mod tests {
         let large = |c: &str| bounded(&Value::String(c.repeat(RECORD_LIMIT)));
         assert!(large("a").as_str().is_some_and(|text| text.contains("4098 bytes") && text.len() < 80));
         assert_ne!(large("a"), large("b"));
+    }
+
+    #[test]
+    fn deep_messages_can_be_read_again() {
+        let nest = |levels: usize| (0..levels).fold(Value::from("x"), |inner, _| serde_json::json!({ "n": [inner] }));
+        let read = |value: &Value| serde_json::from_str::<Value>(&value.to_string());
+        assert!(read(&nest(90)).is_err(), "it would make the journal unreadable");
+        let text = read(&bounded(&nest(90))).unwrap().to_string();
+        assert!(text.contains("bytes of JSON with the digest"), "{text}");
+        assert_eq!(bounded(&nest(20)), nest(20));
     }
 }

@@ -55,7 +55,7 @@ impl RunFolder {
     /// `runs` (`latest` is one).
     ///
     /// # Errors
-    /// When there is none, naming the newest that there are.
+    /// When there is none, naming the newest that there are; when it is some other file.
     pub fn find(runs: &Path, name: &str) -> Result<Self, JournalError> {
         let direct = Path::new(name);
         if direct.join(EVENTS).is_file() {
@@ -64,6 +64,9 @@ impl RunFolder {
         if direct.is_file()
             && let Some(parent) = direct.parent()
         {
+            if direct.file_name() != Some(EVENTS.as_ref()) {
+                return Err(JournalError::NotARun { path: direct.to_owned() });
+            }
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             return Ok(Self { path: parent.to_owned() });
         }

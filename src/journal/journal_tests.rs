@@ -87,6 +87,10 @@ fn latest_points_at_the_newest_run_and_names_are_found() {
     let error = RunFolder::find(root.path(), "nothing").unwrap_err().to_string();
     assert!(error.contains("there is no run `nothing`") && error.contains(&second.name()), "{error}");
     assert!(RunFolder::find(root.path(), "../runs").is_err());
+    let other = second.path().join("results.json");
+    fs::write(&other, "{}").unwrap();
+    let error = RunFolder::find(root.path(), other.to_str().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("results.json` is no run"), "{error}");
 }
 
 #[test]
@@ -231,12 +235,13 @@ fn of_two_records_in_a_resumed_journal_the_later_counts() {
     let interrupted = RunEvent::RunFinished { interrupted: true, elapsed_ms: 100 };
     let mut cancelled = case("a", Expected::Passed, Vec::new());
     cancelled.not_run = Some("cancelled".into());
+    let two = || RunEvent::RunStarted(RunHeader { cases: 2, ..header() });
     let events = [
-        started(),
+        two(),
         done(case("a", Expected::Passed, vec![attempt(broken)])),
         passing("b"),
         interrupted.clone(),
-        started(),
+        two(),
         done(case("a", Expected::Passed, vec![attempt(rejected()), attempt(pass())])),
         done(cancelled),
         finished(),
@@ -269,6 +274,34 @@ fn shards_are_merged_by_key_and_only_of_one_plan() {
     let error = Merged::open(&[first, other]).unwrap_err().to_string();
     assert!(error.contains("different plans"), "{error}");
     assert!(Merged::open(&[]).is_err());
+}
+
+#[test]
+fn a_run_without_all_of_its_cases_did_not_come_to_its_end() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |cases: u64, selection: &[&str], names: &[&str]| {
+        let selection = selection.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut events = vec![RunEvent::RunStarted(RunHeader { cases, selection, ..header() })];
+        events.extend(names.iter().map(|name| passing(name)));
+        events.push(finished());
+        journal(root.path(), &events)
+    };
+    let told = |folders: &[RunFolder]| {
+        let whole = merged(folders);
+        let RunEvent::RunStarted(head) = &whole[0] else { panic!("a head") };
+        let Some(RunEvent::RunFinished { interrupted, .. }) = whole.last() else { panic!("an end") };
+        (head.cases, *interrupted)
+    };
+    assert_eq!(told(&[run(2, &[], &["a", "b"])]), (2, false));
+    assert_eq!(told(&[run(3, &[], &["a", "b"])]), (3, true));
+    // The same case again is not another one.
+    let again = [started(), passing("a"), started(), passing("a"), passing("b"), finished()];
+    assert_eq!(told(&[journal(root.path(), &again)]), (3, true));
+    // Shards add up, and one that lacks a case is found among them.
+    let shard = |n: u32, names: &[&str]| run(2, &["--filter x", &format!("--shard {n}/2")], names);
+    assert_eq!(told(&[shard(1, &["a", "b"]), shard(2, &["c", "d"])]), (4, false));
+    assert_eq!(told(&[shard(1, &["a", "b"]), shard(2, &["c"])]), (4, true));
+    assert_eq!(told(&[run(3, &[], &["a", "b", "c"]), run(1, &["--failed-in x"], &["c"])]), (3, false));
 }
 
 /// Not a test of time: prints what the journal costs. `cargo test --lib journal_cost -- --ignored --nocapture`

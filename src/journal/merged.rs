@@ -1,7 +1,7 @@
 //! Several journals, or one that was resumed, read as if they were one run.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -36,6 +36,10 @@ pub struct Merged {
     ended: bool,
     elapsed_ms: u64,
     elapsed_here_ms: u64,
+    /// Cases that are in the journal at hand.
+    seen: u64,
+    /// Cases that are in each journal, where one can be in it twice.
+    distinct: Option<Vec<u64>>,
     given: Given,
 }
 
@@ -81,9 +85,9 @@ impl Merged {
             [one] => is_resumed(one.path())?,
             _ => true,
         };
-        let winners = if twice { Some(choose(&readers)?) } else { None };
+        let (winners, distinct) = if twice { choose(&readers).map(|(w, d)| (Some(w), Some(d)))? } else { (None, None) };
         if let (Some(winners), true) = (&winners, readers.len() > 1) {
-            header.cases = header.cases.max(winners.len() as u64);
+            header.cases = selected(readers.iter().map(Reader::header)).max(winners.len() as u64);
         }
         Ok(Self {
             header,
@@ -94,6 +98,8 @@ impl Merged {
             ended: false,
             elapsed_ms: 0,
             elapsed_here_ms: 0,
+            seen: 0,
+            distinct,
             given: Given::Nothing,
         })
     }
@@ -126,6 +132,7 @@ impl Merged {
                     self.elapsed_here_ms += elapsed_ms;
                 }
                 RunEvent::CaseFinished(record) => {
+                    self.seen += 1;
                     if self.counts(&record.key, line) {
                         return Some(Ok(RunEvent::CaseFinished(record)));
                     }
@@ -148,9 +155,11 @@ impl Iterator for Merged {
             if let Some(event) = self.step() {
                 return Some(event);
             }
-            self.interrupted |= !self.ended;
+            let cases = self.distinct.as_ref().and_then(|all| all.get(self.at).copied()).unwrap_or(self.seen);
+            // Whatever its last line says: a case that it was begun with is missing.
+            self.interrupted |= !self.ended || cases < self.readers[self.at].header().cases;
             self.elapsed_ms = self.elapsed_ms.max(self.elapsed_here_ms);
-            (self.ended, self.elapsed_here_ms) = (false, 0);
+            (self.ended, self.elapsed_here_ms, self.seen) = (false, 0, 0);
             self.at += 1;
         }
         if self.given == Given::End {
@@ -161,17 +170,21 @@ impl Iterator for Merged {
     }
 }
 
-/// Reads every journal once for the records that count.
-fn choose(readers: &[Reader]) -> Result<HashMap<u128, Winner>, JournalError> {
+/// Reads every journal once for the records that count, and for how many cases are in each.
+fn choose(readers: &[Reader]) -> Result<(HashMap<u128, Winner>, Vec<u64>), JournalError> {
     let mut winners = HashMap::new();
+    let mut distinct = Vec::new();
     for (journal, reader) in (0_u32..).zip(readers) {
         let mut lines = Lines::open(reader.path())?;
+        let mut keys = HashSet::new();
         while lines.advance()? {
             let line = lines.number();
             let Some(sketch) = lines.case::<Sketch<'_>>() else { continue };
             let sketch = sketch?;
             let found = Winner { journal, line, executed: !sketch.attempts.is_empty() };
-            match winners.entry(xxh3_128(sketch.key.as_bytes())) {
+            let key = xxh3_128(sketch.key.as_bytes());
+            keys.insert(key);
+            match winners.entry(key) {
                 Entry::Vacant(place) => {
                     place.insert(found);
                 }
@@ -183,8 +196,23 @@ fn choose(readers: &[Reader]) -> Result<HashMap<u128, Winner>, JournalError> {
                 }
             }
         }
+        distinct.push(keys.len() as u64);
     }
-    Ok(winners)
+    Ok((winners, distinct))
+}
+
+/// How many cases runs are about together: shards of one selection add up, other selections may be
+/// about the same cases.
+fn selected<'a>(heads: impl Iterator<Item = &'a RunHeader>) -> u64 {
+    let mut selections: HashMap<(Vec<&str>, &str), HashMap<&str, u64>> = HashMap::new();
+    for head in heads {
+        let shard = head.selection.iter().find_map(|flag| flag.strip_prefix("--shard ")?.split_once('/'));
+        let (n, of) = shard.unwrap_or_default();
+        let others = head.selection.iter().filter(|flag| !flag.starts_with("--shard ")).map(String::as_str);
+        let cases = selections.entry((others.collect(), of)).or_default().entry(n).or_default();
+        *cases = head.cases.max(*cases);
+    }
+    selections.values().map(|shards| shards.values().sum()).max().unwrap_or(0)
 }
 
 /// Adds what another run's head says.
@@ -199,7 +227,8 @@ fn join(all: &mut RunHeader, other: &RunHeader) {
             }
         }
     }
+    let more = other.changes.iter().filter(|flag| !all.changes.contains(flag));
+    all.changes = all.changes.iter().chain(more).cloned().collect();
     all.rules.extend(other.rules.clone());
     all.labels.extend(other.labels.clone());
-    all.cases = all.cases.max(other.cases);
 }

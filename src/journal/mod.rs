@@ -119,16 +119,35 @@ pub enum JournalError {
         /// The runs that there are.
         known: String,
     },
+    /// A file that is no journal.
+    #[error("`{}` is no run: name its folder, or the `events.jsonl` in it", path.display())]
+    NotARun {
+        /// As asked.
+        path: PathBuf,
+    },
     /// Journals of different plans.
     #[error(
-        "`{}` and `{}` are runs of different plans and cannot be merged or resumed: the scenario, its peers or the \
-         selection changed between them", first.display(), second.display()
+        "`{}` and `{}` are runs of different plans and cannot be merged or resumed: axes, values, constraints, \
+         scripts, ops of services or `vars` (also by `--set`) changed between them", first.display(), second.display()
     )]
     OtherPlan {
         /// One journal.
         first: PathBuf,
         /// The other.
         second: PathBuf,
+    },
+    /// The same plan and flags, and other cases.
+    #[error(
+        "the run in `{}` was begun with {was} cases, and its selection has {is} now: the results that `--failed-in` \
+         names have changed, so start a new run", path.display()
+    )]
+    OtherCases {
+        /// The journal.
+        path: PathBuf,
+        /// How many there were.
+        was: u64,
+        /// How many there are.
+        is: u64,
     },
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn header() -> RunHeader {
         started_unix_ms: 1_795_255_872_000,
         jobs: 8,
         selection: Vec::new(),
-        argv: vec!["soupscen".into(), "run".into(), "scenarios/quick.yaml".into()],
+        changes: Box::default(),
+        argv: ["soupscen", "run", "scenarios/quick.yaml"].map(String::from).into(),
         rules: BTreeMap::from([(
             "grpcio-p521".to_owned(),
             RuleInfo {

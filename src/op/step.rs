@@ -81,6 +81,13 @@ pub(crate) fn parse_step(
         Some(entry) if op.is_some() => reader.expect(&entry.value, name, meant),
         _ => Expect::default(),
     };
+    for key in ["checks", "capture"] {
+        if let Some(entry) = find(key).filter(|_| op.is_some_and(|op| !has_result(&op.key))) {
+            let message = format!("`{name}` has no result to look at");
+            let help = format!("put `{key}` beside the call whose result it is about");
+            reader.sink.error("misplaced-key", entry.span, message, "without effect here", &help);
+        }
+    }
     let checks = find("checks").map(|entry| reader.checks(&entry.value)).unwrap_or_default();
     let capture = find("capture").map(|entry| captures(&mut reader, &entry.value)).unwrap_or_default();
     let id = find("id").and_then(|entry| reader.sink.text(&entry.value, "`id`")).map(|id| id.value);
@@ -119,6 +126,11 @@ pub(crate) fn parse_step(
 /// Whether an op goes over a connection of its choice. Ops on streams have theirs already.
 fn takes_on(op: &str) -> bool {
     !matches!(op, "send" | "receive" | "half_close" | "cancel" | "end" | "parallel" | "repeat" | "sleep" | "connect")
+}
+
+/// Whether there is something to check and capture when an op is done.
+fn has_result(op: &str) -> bool {
+    !matches!(op, "parallel" | "repeat" | "sleep" | "server" | "connect")
 }
 
 /// The one entry of a step that is its op.

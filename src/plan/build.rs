@@ -38,16 +38,16 @@ pub(super) fn spaces(scenario: &Scenario, out: &mut Vec<Diagnostic>) -> Vec<Spac
         let mut own: Vec<Space> = builder.product(out).into_iter().collect();
         own.extend(block.include.iter().enumerate().filter_map(|(row, include)| builder.include(row, include, out)));
         for mut space in own {
-            let earlier: Vec<Condition> = spaces.iter().map(contained).collect();
-            let duplicate = Condition::Any(earlier);
-            let node = duplicate.compile(&space);
+            let node = Node::or(
+                spaces.iter().map(|earlier| contained(earlier).compile_of(&space, earlier.block_name.as_deref())),
+            );
             if !matches!(node, Node::Constant(false)) {
                 space.removes.push(Remove {
                     kind: RemoveKind::Duplicate,
                     text: String::new(),
                     reason: "the same case is already in an earlier block or row".to_owned(),
                     span: space.span,
-                    condition: duplicate,
+                    condition: None,
                     node,
                 });
             }
@@ -385,7 +385,7 @@ fn removal(
     span: Option<Span>,
 ) -> Remove {
     let node = condition.compile(space);
-    Remove { kind, text, reason, span, condition, node }
+    Remove { kind, text, reason, span, condition: Some(condition), node }
 }
 
 impl Block {
@@ -409,7 +409,8 @@ fn table_condition(text: &str) -> Option<Arc<Expr>> {
     filter::parse(SourceId(u32::MAX), 0, text).ok().map(Arc::new)
 }
 
-/// That a row of another space is a row of this one too.
+/// That a row of another space is a row of this one too, or of one before it: what this one leaves
+/// out as duplicates, earlier ones have.
 fn contained(space: &Space) -> Condition {
     let mut all = Vec::new();
     for dim in &space.dims {
@@ -427,7 +428,8 @@ fn contained(space: &Space) -> Condition {
         });
     }
     all.push(Condition::OnlyAxes(space.dims.iter().map(|dim| dim.axis.clone()).collect()));
-    all.extend(space.removes.iter().map(|remove| Condition::Not(Box::new(remove.condition.clone()))));
+    let removed = space.removes.iter().filter_map(|remove| remove.condition.clone());
+    all.extend(removed.map(|condition| Condition::Not(Box::new(condition))));
     Condition::All(all)
 }
 

@@ -89,8 +89,14 @@ pub(super) fn has_bit(bits: &[u64], index: Index) -> bool {
 impl Condition {
     /// Binds it to the dimensions of a space.
     pub(super) fn compile(&self, space: &Space) -> Node {
+        self.compile_of(space, space.block_name.as_deref())
+    }
+
+    /// Binds a condition of another block to the dimensions of a space: `block` in it stays the one
+    /// that it was written for.
+    pub(super) fn compile_of(&self, space: &Space, block: Option<&str>) -> Node {
         match self {
-            Self::Expr(expr) => compile_ast(expr.ast(), space),
+            Self::Expr(expr) => compile_ast(expr.ast(), space, block),
             Self::OneOf(axis, names) => {
                 space.atom(axis, |value| value.is_some_and(|value| names.contains(&value.name)))
             }
@@ -99,31 +105,30 @@ impl Condition {
                 let others = space.dims.iter().filter(|dim| !axes.contains(&dim.axis));
                 Node::and(others.map(|dim| space.atom(&dim.axis, |value| value.is_none())))
             }
-            Self::Not(inner) => Node::not(inner.compile(space)),
-            Self::All(members) => Node::and(members.iter().map(|member| member.compile(space))),
-            Self::Any(members) => Node::or(members.iter().map(|member| member.compile(space))),
+            Self::Not(inner) => Node::not(inner.compile_of(space, block)),
+            Self::All(members) => Node::and(members.iter().map(|member| member.compile_of(space, block))),
+            Self::Any(members) => Node::or(members.iter().map(|member| member.compile_of(space, block))),
             Self::Pick(pick) => Node::Pick(pick.clone()),
         }
     }
 }
 
-fn compile_ast(ast: &Ast, space: &Space) -> Node {
+fn compile_ast(ast: &Ast, space: &Space, block: Option<&str>) -> Node {
     match ast {
         Ast::Constant(value) => Node::Constant(*value),
-        Ast::Compare(comparison) => compile_comparison(comparison, space),
-        Ast::Not(inner) => Node::not(compile_ast(inner, space)),
-        Ast::And(members) => Node::and(members.iter().map(|member| compile_ast(member, space))),
-        Ast::Or(members) => Node::or(members.iter().map(|member| compile_ast(member, space))),
+        Ast::Compare(comparison) => compile_comparison(comparison, space, block),
+        Ast::Not(inner) => Node::not(compile_ast(inner, space, block)),
+        Ast::And(members) => Node::and(members.iter().map(|member| compile_ast(member, space, block))),
+        Ast::Or(members) => Node::or(members.iter().map(|member| compile_ast(member, space, block))),
     }
 }
 
-fn compile_comparison(comparison: &Comparison, space: &Space) -> Node {
+fn compile_comparison(comparison: &Comparison, space: &Space, block: Option<&str>) -> Node {
     if TEXT_NAMES.contains(&comparison.name.as_str()) {
         return Node::Pick(Pick::Text(Arc::new(comparison.clone())));
     }
     if comparison.subject() == "block" {
-        let name = space.block_name.as_ref().map(|name| Value::String(name.clone()));
-        return Node::Constant(comparison.holds(name.as_ref()));
+        return Node::Constant(comparison.holds(block.map(Value::from).as_ref()));
     }
     let dim = space.dims.iter().find(|dim| dim.axis == comparison.subject());
     let Some(dim) = dim else { return Node::Constant(comparison.holds(None)) };

@@ -34,7 +34,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::diag::{Diagnostic, Place, Severity};
 use crate::filter::Domain;
 use crate::outcome::Expected;
-use crate::scenario::model::{Branches, Op, Rule, Scenario, Step};
+use crate::scenario::model::{Branches, Op, OpDef, Rule, Scenario, Step};
 
 pub use capability::Missing;
 pub use case::{Case, ChosenBy, Disposition, Lacking, OnlyReported};
@@ -45,7 +45,7 @@ pub use space::RemoveKind;
 pub use why::{Why, WhyAsk, WhyAxis, WhyConstraint, WhyRule};
 
 use capability::Asker;
-use space::Space;
+use space::{DimValue, Space};
 use walk::{Constraint, Effect, RuleKind, Tally, Walk};
 
 /// A scenario's cases. Cheap to clone.
@@ -221,8 +221,9 @@ impl Plan {
             .collect()
     }
 
-    /// A digest of what makes the cases: axes, values, constraints and scripts. Rules,
-    /// capabilities and peers are not in it: they change what is expected, not what a case is.
+    /// A digest of what makes the cases: axes, values, constraints, scripts, ops of services and
+    /// `vars`. Rules, capabilities and peers are not in it: they change what is expected, not what a
+    /// case is.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut text = String::new();
@@ -232,8 +233,8 @@ impl Plan {
                 let _ =
                     writeln!(text, "axis {:?} {:?}", dim.axis, dim.condition.as_ref().map(|condition| &condition.text));
                 for value in &dim.values {
-                    let _ =
-                        writeln!(text, "value {:?} {:?} {:?} {:?}", value.name, value.means, value.facts, value.files);
+                    let DimValue { name, means, facts, files, host, .. } = value;
+                    let _ = writeln!(text, "value {name:?} {means:?} {facts:?} {files:?} {host:?}");
                 }
             }
             for remove in &space.removes {
@@ -243,6 +244,15 @@ impl Plan {
         for (name, script) in &self.scenario().scripts {
             let _ = writeln!(text, "script {name:?} {:?}", script.isolation);
             write_steps(&mut text, &script.steps);
+        }
+        for (name, service) in &self.scenario().services {
+            let _ = writeln!(text, "service {name:?} {:?}", service.service);
+            for (name, OpDef { method, args, send, yields, .. }) in &service.ops {
+                let _ = writeln!(text, "op {name:?} {method:?} {args:?} {send} {yields:?}");
+            }
+        }
+        for (name, value) in &self.scenario().vars {
+            let _ = writeln!(text, "var {name:?} {value}");
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }

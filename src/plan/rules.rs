@@ -62,13 +62,13 @@ fn range(comparator: &Comparator) -> (Triple, Option<Triple>) {
     let Comparator { op, major, minor, patch, .. } = comparator;
     let start = (*major, minor.unwrap_or(0), patch.unwrap_or(0));
     let after = match (minor, patch) {
-        (Some(minor), Some(patch)) => (*major, *minor, patch + 1),
-        (Some(minor), None) => (*major, minor + 1, 0),
-        (None, _) => (major + 1, 0, 0),
+        (Some(minor), Some(patch)) => (*major, *minor, patch.saturating_add(1)),
+        (Some(minor), None) => (*major, minor.saturating_add(1), 0),
+        (None, _) => (major.saturating_add(1), 0, 0),
     };
     let next_minor = match minor {
-        Some(minor) => (*major, minor + 1, 0),
-        None => (major + 1, 0, 0),
+        Some(minor) => (*major, minor.saturating_add(1), 0),
+        None => (major.saturating_add(1), 0, 0),
     };
     match op {
         Op::Exact | Op::Wildcard => (start, Some(after)),
@@ -79,9 +79,9 @@ fn range(comparator: &Comparator) -> (Triple, Option<Triple>) {
         Op::Tilde => (start, Some(next_minor)),
         Op::Caret => {
             let end = match (major, minor, patch) {
-                (0, Some(0), Some(patch)) => (0, 0, patch + 1),
-                (0, Some(minor), _) => (0, minor + 1, 0),
-                _ => (major + 1, 0, 0),
+                (0, Some(0), Some(patch)) => (0, 0, patch.saturating_add(1)),
+                (0, Some(minor), _) => (0, minor.saturating_add(1), 0),
+                _ => (major.saturating_add(1), 0, 0),
             };
             (start, Some(end))
         }
@@ -166,6 +166,12 @@ mod tests {
         assert!(!overlaps("~1.2", "1.3.*"));
         assert!(overlaps("*", "=3.4.5"));
         assert!(overlaps(">=1, <2", ">=1.5"));
+        let most = u64::MAX;
+        for op in ["=", ">", "<=", "~", "^"] {
+            for text in [format!("{op}1.0.{most}"), format!("{op}0.{most}"), format!("{op}{most}")] {
+                assert!(!overlaps(&text, "<0.0.1") || op == "<=", "{text}");
+            }
+        }
     }
 
     #[test]

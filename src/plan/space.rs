@@ -101,7 +101,9 @@ pub(super) struct Remove {
     pub(super) text: String,
     pub(super) reason: String,
     pub(super) span: Option<Span>,
-    pub(super) condition: Condition,
+    /// What later spaces ask of their rows too. None for duplicates: whoever knows the spaces before
+    /// this one knows them.
+    pub(super) condition: Option<Condition>,
     pub(super) node: Node,
 }
 

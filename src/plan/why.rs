@@ -169,7 +169,7 @@ fn explain(plan: &Plan, space: &Space, row: &[Index]) -> Why {
         place: place(remove.span),
         leaves_out: remove.node.holds(space, row),
         unmet: match &remove.condition {
-            Condition::Expr(expr) => unmet(expr, space, row),
+            Some(Condition::Expr(expr)) => unmet(expr, space, row),
             _ => Vec::new(),
         },
     });

@@ -85,14 +85,14 @@ impl Junit {
         write_case(&mut suite.cases, case)
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write(&mut self, summary: &Summary) -> io::Result<()> {
         let mut out = Output::create(&self.path)?;
         let all = self.suites.values().fold(Totals::default(), |sum, suite| sum.and(suite.totals));
         write!(out, "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<testsuites name=\"soupscen\" {}>", all.attributes())?;
         let started = self.scene.header.as_ref().map_or(0, |h| i64::try_from(h.started_unix_ms / 1000).unwrap_or(0));
         let started = OffsetDateTime::from_unix_timestamp(started).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let timestamp = started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-        let properties = self.properties();
+        let properties = self.properties(summary.interrupted);
         for (id, (name, suite)) in self.suites.iter_mut().enumerate() {
             let (name, totals) = (attribute(name), suite.totals.attributes());
             write!(
@@ -110,7 +110,7 @@ impl Junit {
         out.finish()
     }
 
-    fn properties(&self) -> String {
+    fn properties(&self, interrupted: bool) -> String {
         let mut all: Vec<(String, String)> = Vec::new();
         if let Some(header) = &self.scene.header {
             all.extend(header.labels.iter().map(|(name, value)| (format!("label.{name}"), value.clone())));
@@ -120,6 +120,10 @@ impl Junit {
             if !header.selection.is_empty() {
                 all.push(("soupscen.selection".into(), header.selection.join(" ")));
             }
+        }
+        if interrupted {
+            // Not all cases are in it.
+            all.push(("soupscen.interrupted".into(), "true".into()));
         }
         all.extend(self.versions.iter().map(|(name, value)| (name.clone(), value.clone())));
         let one = |(name, value): &(String, String)| {
@@ -148,8 +152,8 @@ impl Reporter for Junit {
         }
     }
 
-    fn finish(&mut self, _summary: &Summary) -> Result<(), ReportError> {
-        let result = self.trouble.take().map_or_else(|| self.write(), Err);
+    fn finish(&mut self, summary: &Summary) -> Result<(), ReportError> {
+        let result = self.trouble.take().map_or_else(|| self.write(summary), Err);
         result.map_err(ReportError::of("junit", &self.path))
     }
 }

@@ -172,3 +172,14 @@ fn report_cost() {
         println!("{name}: {:.2} us a case, {:?} to finish", us(live), begin.elapsed().saturating_sub(live));
     }
 }
+
+#[test]
+fn a_run_that_was_stopped_says_so() {
+    let property = "<property name=\"soupscen.interrupted\" value=\"true\"/>";
+    let mut events = every_verdict();
+    assert!(!written(&events).contains(property));
+    events.pop();
+    events.push(RunEvent::RunFinished { interrupted: true, elapsed_ms: 1 });
+    assert!(written(&events).contains(property));
+    parsed(&events);
+}

@@ -169,6 +169,22 @@ fn tell_again_on(
     Ok(summary.exit_status(false).with_trouble(!errors.is_empty()))
 }
 
+/// Writes the reports of a selection without cases, so that none of an earlier run stays in their
+/// places; gives those that cannot be written.
+#[must_use]
+pub fn tell_nothing(options: &ReportOptions, header: &RunHeader) -> Vec<ReportError> {
+    let mut all = at_end(&options.settings(None, &Printer::stdout()));
+    let mut summary = Summary::default();
+    let end = RunEvent::RunFinished { interrupted: false, elapsed_ms: 0 };
+    for event in [RunEvent::RunStarted(header.clone()), end] {
+        summary.event(&event);
+        for reporter in &mut all {
+            reporter.event(&event);
+        }
+    }
+    finish_all(&mut all, &summary)
+}
+
 /// Reads runs as one, event by event, and counts them.
 fn feed(folders: &[RunFolder], mut take: impl FnMut(&RunEvent)) -> Result<Summary, JournalError> {
     let mut summary = Summary::default();

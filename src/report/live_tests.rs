@@ -18,8 +18,12 @@ fn passing(name: &str) -> RunEvent {
 
 /// A run on disk; the head is written here.
 fn run(runs: &Path, events: &[RunEvent]) -> RunFolder {
+    run_of(header().cases, runs, events)
+}
+
+fn run_of(cases: u64, runs: &Path, events: &[RunEvent]) -> RunFolder {
     let folder = RunFolder::create(runs, 1_795_255_872_000, 1).unwrap();
-    let mut writer = Writer::create(&folder, &header()).unwrap();
+    let mut writer = Writer::create(&folder, &RunHeader { cases, ..header() }).unwrap();
     for event in events {
         writer.append(event).unwrap();
     }
@@ -90,7 +94,7 @@ fn a_resumed_run_is_told_as_a_whole() {
 fn shards_are_told_as_one() {
     let root = tempfile::tempdir().unwrap();
     let runs = root.path().join("runs");
-    let names = ["a", "b"].map(|name| run(&runs, &[passing(name), finished()]).name());
+    let names = ["a", "b"].map(|name| run_of(1, &runs, &[passing(name), finished()]).name());
     let (out, _, to) = printers();
     let status = tell_again_on(&runs, &names, &both(root.path()), &to).unwrap();
     assert_eq!(status, ExitStatus::Green);
@@ -102,7 +106,7 @@ fn shards_are_told_as_one() {
 fn trouble_is_told_and_no_run_with_it_is_green() {
     let root = tempfile::tempdir().unwrap();
     let runs = root.path().join("runs");
-    let folder = run(&runs, &[passing("a"), finished()]);
+    let folder = run_of(1, &runs, &[passing("a"), finished()]);
     let unwritable = ReportOptions { junit: Some("/proc/nothing/x.xml".into()), ..ReportOptions::default() };
     let (_, err, to) = printers();
     let status = tell_again_on(&runs, &[folder.name()], &unwritable, &to).unwrap();

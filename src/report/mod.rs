@@ -20,7 +20,7 @@ mod text;
 use std::path::PathBuf;
 
 pub use json::{CaseResult, Note, PeerResult, Results, red_keys, results_schema};
-pub use live::{Live, ReportOptions, tell_again};
+pub use live::{Live, ReportOptions, tell_again, tell_nothing};
 pub use output::ReportError;
 pub use summary::{ExitStatus, Met, RedCase, SlowCase, Summary};
 
@@ -121,7 +121,7 @@ pub fn check_places(options: &ReportOptions) -> Result<(), Vec<ReportError>> {
     let settings = &options.settings(None, &Printer::stdout());
     let try_place = |entry: &ReporterEntry| {
         let path = (entry.path)(settings)?;
-        output::Output::create(path).err().map(ReportError::of(entry.name, path))
+        output::Output::check(path).err().map(ReportError::of(entry.name, path))
     };
     let errors: Vec<ReportError> = REPORTERS.iter().filter_map(try_place).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tempfile::NamedTempFile;
 
 /// A report that could not be written.
@@ -35,10 +37,19 @@ pub(super) enum Output {
 }
 
 impl Output {
+    /// Finds out whether a file can be begun.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+            // Its reader would see an end, and may not be there yet.
+            return Ok(nix::unistd::access(path, nix::unistd::AccessFlags::W_OK)?);
+        }
+        Self::create(path).map(drop)
+    }
+
     /// Begins a file; missing folders are made.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            return Ok(Self::Straight(BufWriter::new(fs::OpenOptions::new().write(true).open(path)?)));
+            return Ok(Self::Straight(BufWriter::new(open_special(path)?)));
         }
         if path.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory: name a file in it"));
@@ -64,6 +75,21 @@ impl Output {
             Self::Straight(mut file) => file.flush(),
         }
     }
+}
+
+/// Opens a pipe or device. A pipe that nobody reads is an error: waiting for a reader might never end.
+fn open_special(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = fs::OpenOptions::new().write(true).custom_flags(flags).open(path).map_err(|error| {
+        if error.raw_os_error() == Some(Errno::ENXIO as i32) {
+            io::Error::new(error.kind(), "nobody reads it")
+        } else {
+            error
+        }
+    })?;
+    let set = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(set.difference(OFlag::O_NONBLOCK)))?;
+    Ok(file)
 }
 
 impl Write for Output {
@@ -110,5 +136,21 @@ mod tests {
         let mut device = Output::create(Path::new("/dev/null")).unwrap();
         device.write_all(b"x").unwrap();
         device.finish().unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_written_once_it_is_read_and_never_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Opened as any file is, either would wait for a reader for ever.
+        Output::check(&path).unwrap();
+        let error = Output::create(&path).unwrap_err().to_string();
+        assert_eq!(error, "nobody reads it");
+        let reader = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+        let mut output = Output::create(&path).unwrap();
+        output.write_all(b"whole").unwrap();
+        output.finish().unwrap();
+        assert_eq!(io::read_to_string(reader).unwrap(), "whole");
     }
 }

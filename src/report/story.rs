@@ -57,7 +57,7 @@ impl Scene {
         let mut words: Vec<Cow<'_, str>> = vec!["soupscen".into(), "run".into()];
         words.extend(self.file(record).map(shell));
         // What changes how a case is run has to be the same again.
-        let given = self.header.as_ref().map(|header| header.argv.as_slice()).unwrap_or_default();
+        let given = self.header.as_ref().map(|header| &*header.argv).unwrap_or_default();
         if given.iter().any(|word| word == "--probe-unsupported") {
             words.push("--probe-unsupported".into());
         }

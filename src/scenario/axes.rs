@@ -410,6 +410,11 @@ fn tls(sink: &mut Sink, subject: &Subject<'_>, entry: &Entry) -> Option<AxisValu
         let message = "`make` and files in one value";
         sink.error("useless-key", entry.span, message, "one or the other", "certificates are either made or read");
     }
+    if let (Some("server"), Some(_), Some(make)) = (mode, &client, fields.entry("make")) {
+        let message = "`make` of a client's certificate that is never shown";
+        let help = "under `mode: server` the client shows none: say `mode: mutual`, or take `client` away";
+        sink.error("useless-key", make.span, message, "without effect here", help);
+    }
     let files = TlsFiles { ca, cert, key, server, client };
     if files.cert.is_some() != files.key.is_some() {
         let (given, missing) = if files.cert.is_some() { ("cert", "key") } else { ("key", "cert") };

@@ -1,6 +1,6 @@
 //! `matrix`: blocks of axes with their constraints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -64,7 +64,33 @@ pub(super) fn read(sink: &mut Sink, pending: &mut Pending, subject: &Subject<'_>
         }
         blocks.push(block(sink, pending, subject, &fields, name.map(|n| n.value)));
     }
+    one_meaning(sink, &blocks);
     blocks
+}
+
+/// A value's name means one thing in the whole matrix: keys of cases, duplicates, and what cases can
+/// share go by names.
+fn one_meaning(sink: &mut Sink, blocks: &[Block]) {
+    let mut known: HashMap<(&str, &str), &AxisValue> = HashMap::new();
+    let mut told = HashSet::new();
+    for block in blocks {
+        let of_axes = block.axes.iter().flat_map(|axis| axis.values.iter().map(|value| (axis.name.as_str(), value)));
+        let rows = block.include.iter().flat_map(|row| &row.values);
+        for (axis, value) in of_axes.chain(rows.map(|(axis, value)| (axis.as_str(), value))) {
+            let first = *known.entry((axis, value.name.as_str())).or_insert(value);
+            let same = (&first.means, &first.facts, &first.files, &first.host)
+                == (&value.means, &value.facts, &value.files, &value.host);
+            if !same && told.insert((axis, value.name.as_str())) {
+                let message = format!("the name `{}` of the axis `{axis}` means two things", short(&value.name));
+                sink.push(
+                    Diagnostic::error("two-meanings", message)
+                        .at(value.span, "something else here")
+                        .at(first.span, "first here")
+                        .help("give one of them another name: cases are told apart by names"),
+                );
+            }
+        }
+    }
 }
 
 /// `isolation`.

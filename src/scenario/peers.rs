@@ -19,6 +19,7 @@ use super::scope::Scope;
 use super::template;
 use super::yaml::{Entry, Kind, Node, Scalar, short};
 use super::{builtin, exec, variants};
+use crate::diag::Diagnostic;
 use crate::{axis, filter};
 
 /// What reading peers needs beside the world.
@@ -89,11 +90,23 @@ pub(super) fn read<'n>(
     for (entry, folder) in entries {
         legal_name(&mut world.sink, &entry.key, entry.span, "a peer");
         match peer(world, context, entry, folder) {
-            Some(all) => peers.extend(all.into_iter().map(|peer| (peer.name.clone(), peer))),
+            Some(all) => all.into_iter().for_each(|peer| add(&mut world.sink, &mut peers, peer)),
             None => world.incomplete = true,
         }
     }
     peers
+}
+
+/// Variants are named by their values, and two that look alike would be one.
+fn add(sink: &mut Sink, peers: &mut IndexMap<String, Peer>, peer: Peer) {
+    let Some(first) = peers.get(&peer.name) else {
+        peers.insert(peer.name.clone(), peer);
+        return;
+    };
+    let problem = Diagnostic::error("duplicate-name", format!("two peers are named `{}`", short(&peer.name)))
+        .at(peer.span, "one of them");
+    let problem = if first.span == peer.span { problem } else { problem.at(first.span, "the other") };
+    sink.push(problem.help("a variant is called `PEER@VALUE+VALUE`: change one of the values, or the peer's name"));
 }
 
 fn peer(world: &mut World<'_>, context: &mut Context<'_>, entry: &Entry, folder: &Path) -> Option<Vec<Peer>> {
@@ -182,6 +195,13 @@ fn variants_of(
 ) -> Vec<Peer> {
     let own = fields.get(sink, "variants");
     let Some(node) = given.or(own) else { return vec![inline(sink, context, name, entry, fields, folder)] };
+    if let (Some(Kind::Map(given)), Some(Kind::Map(own))) = (given.map(|node| &node.kind), own.map(|node| &node.kind)) {
+        for left_out in own.iter().filter(|own| !given.iter().any(|entry| entry.key == own.key)) {
+            let message = format!("`variants` leaves out `{}`, which the peer file has", short(&left_out.key));
+            let help = "they take the place of the file's own: name each of these, with at least one value";
+            sink.error("missing-key", node.span, message, "not in it", help);
+        }
+    }
     let variants = variants::read(sink, node, entry, &context.client);
     let before = [&context.command, &context.client, &context.build].map(Scope::clone);
     // All names are known to the templates of the one definition, also those that it gives itself.

@@ -1,6 +1,6 @@
 //! `scripts`: what is done in a case, step by step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::builtin::known_capabilities;
 use super::expr::Pending;
-use super::model::{Block, Branches, Op, Peer, Script, Step};
+use super::model::{Block, Branches, Op, OpDef, Peer, Script, Step};
 use super::reader::{World, legal_name};
 use super::schema;
 use super::scope::Scope;
@@ -35,21 +35,26 @@ pub(super) fn read(
     subject: &Subject<'_>,
     entries: &[&Entry],
 ) -> IndexMap<String, Arc<Script>> {
-    let mut ops = Vocabulary::new();
-    for service in subject.services.all.values() {
-        for (name, op) in &service.ops {
-            ops.entry(name).or_insert(op);
-        }
-    }
     let scope = names(subject, world.incomplete);
     let incomplete = world.incomplete;
     let mut scripts = IndexMap::new();
     for entry in entries {
         legal_name(&mut world.sink, &entry.key, entry.span, "a script");
+        let ops = vocabulary(subject, &entry.key);
         let script = script(&mut world.sink, pending, subject, &ops, scope.clone(), entry, incomplete);
         scripts.extend(script.map(|script| (entry.key.clone(), Arc::new(script))));
     }
     scripts
+}
+
+/// The ops of a script: those of the services that it runs against come before others.
+fn vocabulary<'a>(subject: &'a Subject<'_>, script: &'a str) -> Vocabulary<'a> {
+    let own = services_of(subject, script).filter_map(|(name, _)| subject.services.all.get(name));
+    let mut ops = Vocabulary::new();
+    for (name, op) in own.chain(subject.services.all.values()).flat_map(|service| &service.ops) {
+        ops.entry(name).or_insert(op);
+    }
+    ops
 }
 
 /// The names that templates of steps may use.
@@ -115,8 +120,8 @@ fn script(
         if let Some(method) = noted.method.as_ref().filter(|_| !incomplete) {
             check_method(sink, subject, name, method);
         }
-        if unconditional && ops.contains_key(noted.op.as_str()) {
-            check_services(sink, subject, name, &noted.op, noted.op_span);
+        if let Some(op) = ops.get(noted.op.as_str()) {
+            check_services(sink, subject, name, (&noted.op, op), noted.op_span, unconditional);
         }
     });
     let width = width(&steps);
@@ -216,11 +221,29 @@ fn check_method(sink: &mut Sink, subject: &Subject<'_>, script: &str, method: &S
     }
 }
 
-/// A declared op must be one of every service that the script runs against.
-fn check_services(sink: &mut Sink, subject: &Subject<'_>, script: &str, op: &str, span: Span) {
+/// A declared op must be the same one in every service that the script runs against; only a script
+/// with a condition may run against some without it.
+fn check_services(
+    sink: &mut Sink,
+    subject: &Subject<'_>,
+    script: &str,
+    (op, read_as): (&str, &OpDef),
+    span: Span,
+    unconditional: bool,
+) {
+    let args = |op: &OpDef| (op.args.iter().cloned().collect::<BTreeSet<_>>(), op.yields.is_some());
     for (name, place) in services_of(subject, script) {
         let Some(service) = subject.services.all.get(name) else { continue };
-        if !service.ops.contains_key(op) {
+        if service.ops.get(op).is_some_and(|other| args(other) != args(read_as)) {
+            sink.push(
+                Diagnostic::error("op-differs", format!("the op `{op}` of the service `{name}` is another one"))
+                    .at(span, "used here")
+                    .at(place, "and run against this service, where it has other arguments or another result")
+                    .help("run the script in blocks of one of the services only, or give one of the ops another name"),
+            );
+            return;
+        }
+        if unconditional && !service.ops.contains_key(op) {
             sink.push(
                 Diagnostic::error("op-not-in-service", format!("the service `{name}` has no op `{op}`"))
                     .at(span, "used here")

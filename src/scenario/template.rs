@@ -5,6 +5,7 @@
 //! type; any other becomes text. Read by the rest of this module and by `exec`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -86,14 +87,7 @@ impl Renderer {
         if !is_template(template) {
             return Ok(template.to_owned());
         }
-        let text = environment().render_str(template, self.context.clone()).map_err(|e| explain(&e))?;
-        if text.len() > MAX_OUTPUT {
-            return Err(TemplateError {
-                message: format!("the text grows beyond {} MiB", MAX_OUTPUT / (1024 * 1024)),
-                range: None,
-            });
-        }
-        Ok(text)
+        render(environment(), template, self.context.clone()).map_err(|e| explain(&e))
     }
 
     /// Renders every text of a tree; keys stay as they are.
@@ -156,10 +150,38 @@ fn unknown_words(text: &str) -> Result<(), TemplateError> {
         rehearsal.set_undefined_behavior(UndefinedBehavior::Chainable);
         rehearsal
     });
-    match rehearsal.render_str(text, ()) {
+    match render(rehearsal, text, Cell::from(())) {
         Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => Err(explain(&error)),
         _ => Ok(()),
     }
+}
+
+/// Renders a text, as long as it stays within its bound.
+fn render(environment: &Environment<'_>, text: &str, context: Cell) -> Result<String, minijinja::Error> {
+    let mut out = Bounded(Vec::new());
+    environment.template_from_str(text)?.render_captured_to(context, &mut out)?;
+    String::from_utf8(out.0).map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+/// Takes as many bytes as a text may have.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other(too_long()));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn too_long() -> String {
+    format!("the text grows beyond {} MiB", MAX_OUTPUT / (1024 * 1024))
 }
 
 /// Functions that texts can call; the analysis reports them like names.
@@ -196,8 +218,7 @@ fn environment() -> &'static Environment<'static> {
 /// `{{ "x" | repeat(300) }}`: a text again and again, within what a text may have.
 fn repeated(text: &str, times: usize) -> Result<String, minijinja::Error> {
     if text.len().saturating_mul(times) > MAX_OUTPUT {
-        let message = format!("the text grows beyond {} MiB", MAX_OUTPUT / (1024 * 1024));
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, too_long()));
     }
     Ok(text.repeat(times))
 }
@@ -205,6 +226,8 @@ fn repeated(text: &str, times: usize) -> Result<String, minijinja::Error> {
 fn explain(error: &minijinja::Error) -> TemplateError {
     let kind = error.kind();
     let message = match (kind, error.detail()) {
+        // The only thing that the writer of a text can say.
+        (ErrorKind::WriteFailure, _) => too_long(),
         (ErrorKind::OutOfFuel, _) => format!("the template does not come to an end within {FUEL} steps"),
         (ErrorKind::UndefinedError, _) => match error.range().zip(error.template_source()) {
             Some((range, source)) => format!("`{}` has no value", source.get(range).unwrap_or("a name")),
@@ -263,6 +286,15 @@ mod tests {
         assert_eq!(renderer().text("{{ 'ab' | repeat(n) }}").unwrap(), "ab".repeat(7));
         let error = renderer().text("{{ 'ab' | repeat(99999999999) }}").unwrap_err();
         assert!(error.message.contains("grows beyond"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_grows_ends_before_it_is_held() {
+        // 60 TB if it were rendered first and measured then; also where it is only looked at.
+        let text = "{% for i in range(9999) %}{{ 'x' | repeat(60000000) }}{% endfor %}";
+        let error = renderer().text(text).unwrap_err();
+        assert!(error.message.contains("grows beyond"), "{error}");
+        assert!(names(text).unwrap().is_empty());
     }
 
     #[test]

@@ -57,8 +57,9 @@ pub(super) fn read(sink: &mut Sink, node: &Node, definition: &Entry, taken: &Sco
         }
         all.insert(entry.key.clone(), values);
     }
-    let count: usize = all.values().map(Vec::len).product();
-    if count > MOST {
+    let count = all.values().try_fold(1_usize, |count, values| count.checked_mul(values.len()));
+    if count.is_none_or(|count| count > MOST) {
+        let count = count.map_or_else(|| "too many".to_owned(), |count| count.to_string());
         let message = format!("{count} variants of one peer; {MOST} are allowed");
         sink.error("too-many", node.span, message, "too many", "");
         all.clear();

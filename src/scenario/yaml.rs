@@ -12,7 +12,7 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError
 use super::syntax;
 use crate::diag::{Diagnostic, SourceId, Span};
 
-/// Values in one file, aliases counted as often as they are used.
+/// Values in one file; those of an anchor are counted again, there and at each of its aliases.
 pub(crate) const MAX_NODES: usize = 200_000;
 /// Nesting of maps and lists.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -101,8 +101,8 @@ struct Reader<'t, P> {
     events: P,
     source: SourceId,
     text: &'t str,
-    /// Finished anchors: the value and how many nodes it holds.
-    anchors: HashMap<usize, (Node, usize)>,
+    /// Finished anchors: the value, and how many nodes and levels it holds.
+    anchors: HashMap<usize, (Node, usize, usize)>,
     nodes: usize,
     found: &'t mut Vec<Diagnostic>,
 }
@@ -154,12 +154,7 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
         let span = self.span(&raw);
         let before = self.nodes;
         self.count(1, span)?;
-        if depth > MAX_DEPTH {
-            return Err(Box::new(
-                Diagnostic::error("too-deep", format!("maps and lists are nested more than {MAX_DEPTH} deep"))
-                    .at(span, "too deep"),
-            ));
-        }
+        too_deep(depth, span)?;
         let (node, anchor) = match event {
             Event::Scalar(content, style, anchor, tag) => {
                 let quoted_by_tag = self.check_tag(tag.as_deref(), &raw);
@@ -176,13 +171,16 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
                 (self.map(span, depth)?, anchor)
             }
             Event::Alias(id) => {
-                let Some((mut node, size)) = self.anchors.get(&id).cloned() else {
+                let Some(&(_, size, levels)) = self.anchors.get(&id) else {
                     return Err(Box::new(
                         Diagnostic::error("recursive-alias", "the alias refers to a value that contains it")
                             .at(span, "inside its own anchor"),
                     ));
                 };
+                // Before the copy is made.
                 self.count(size, span)?;
+                too_deep(depth + levels, span)?;
+                let mut node = self.anchors[&id].0.clone();
                 // A problem of the aliased value itself is shown where it is used; inside it, where it is written.
                 node.span = span;
                 return Ok(node);
@@ -194,7 +192,10 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
             }
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
+            let size = self.nodes - before;
+            // The copy that aliases are made of takes memory too.
+            self.count(size, span)?;
+            self.anchors.insert(anchor, (node.clone(), size, levels(&node)));
         }
         Ok(node)
     }
@@ -304,7 +305,7 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
         Err(Box::new(
             Diagnostic::error(
                 "too-large",
-                format!("the file has more than {MAX_NODES} values, aliases counted as often as used"),
+                format!("the file has more than {MAX_NODES} values, those of anchors and aliases counted again"),
             )
             .at(span, "the limit is passed here")
             .help("aliases of aliases multiply; write less of them, or split the file"),
@@ -334,6 +335,23 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, RawSpan), ScanError>>> Reader<'t,
         }
         let inner = raw.get(1..raw.len().checked_sub(1)?)?;
         (inner == content).then_some(span.start + 1)
+    }
+}
+
+fn too_deep(depth: usize, span: Span) -> Parsed<()> {
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    let message = format!("maps and lists are nested more than {MAX_DEPTH} deep");
+    Err(Box::new(Diagnostic::error("too-deep", message).at(span, "too deep")))
+}
+
+/// How many levels of maps and lists a value has below itself.
+fn levels(node: &Node) -> usize {
+    match &node.kind {
+        Kind::Scalar(_) => 0,
+        Kind::List(items) => items.iter().map(|item| levels(item) + 1).max().unwrap_or(0),
+        Kind::Map(entries) => entries.iter().map(|entry| levels(&entry.value) + 1).max().unwrap_or(0),
     }
 }
 

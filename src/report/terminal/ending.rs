@@ -159,7 +159,8 @@ impl Page {
             let left = summary.selected.saturating_sub(summary.finished);
             let text = format!("stopped before its end: {} did not come to a verdict", count(left, "case"));
             self.line(Tone::Bad, "INTERRUPTED", &text);
-            if let Some(header) = &summary.header {
+            // Several runs told as one are none that could be gone on with.
+            if let Some(header) = summary.header.as_ref().filter(|header| !header.run.contains('+')) {
                 self.more(&format!("go on with: soupscen run --resume {}", header.run));
             }
         }

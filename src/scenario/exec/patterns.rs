@@ -96,6 +96,9 @@ fn flag(sink: &mut Sink, node: &Node, what: &str) -> bool {
 /// A status, `{ signal: N }`, or a list of these.
 fn exits(sink: &mut Sink, node: &Node) -> Vec<Exit> {
     if let Kind::List(items) = &node.kind {
+        if items.is_empty() {
+            sink.error("empty", node.span, "`exit` lists no end", "empty", "name one, or leave `exit` out for any end");
+        }
         return items.iter().filter_map(|item| exit(sink, item)).collect();
     }
     exit(sink, node).into_iter().collect()

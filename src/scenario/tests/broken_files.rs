@@ -138,3 +138,18 @@ fn windows_line_ends_and_marks_are_no_problem() {
     super::good(text(&GOOD.replace('\n', "\r\n")));
     super::good(text(&format!("\u{feff}{GOOD}")));
 }
+
+#[test]
+fn aliases_are_as_deep_as_what_they_stand_for() {
+    let nest = |inner: &str| format!("{}{inner}{}", "[".repeat(40), "]".repeat(40));
+    let found = one(&format!("soupscen: 1\nvars:\n  a: &a {}\n  b: {}\n", nest("1"), nest("*a")));
+    assert!(found.starts_with("too-deep a.yaml:4:"), "{found}");
+}
+
+#[test]
+fn what_anchors_copy_is_counted() {
+    let anchors: String = (0..50).map(|n| format!("&a{n} [")).collect();
+    let content = format!("soupscen: 1\nvars: {{ x: {anchors}{}{} }}\n", "1,".repeat(10_000), "]".repeat(50));
+    let found = one(&content);
+    assert!(found.starts_with("too-large a.yaml:2:"), "{found}");
+}

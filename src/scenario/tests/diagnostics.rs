@@ -338,3 +338,116 @@ fn changes_of_a_plugin_host() {
     let calls = "key: [p256, p384]\n    own: { affects: call, values: { odd: { host: { env: {} } } } }";
     check(key, calls, "wrong-affects", "odd", "affects: server");
 }
+
+#[test]
+fn a_name_of_a_value_means_one_thing_in_the_whole_matrix() {
+    let blocks = |second: &str| {
+        let first = "{ mode: mutual, make: { client: { expired: true } } }";
+        let axes = |tls: &str| format!("axes: {{ client: [rust], server: [rust], launch: [direct], tls: {tls} }}");
+        let text = format!(
+            "soupscen: 1\nname: t\npeers: {{ rust: {{ builtin: {{}} }} }}\nmatrix:\n  - {{ name: a, {} }}\n  - {{ name: b, {} }}\n\
+             scripts: {{ s: {{ ops: [{{ get: {{ key: a }} }}] }} }}\n",
+            axes(&format!("{{ bad: {first} }}")),
+            axes(second),
+        );
+        problems(super::text(&text))
+    };
+    assert_eq!(blocks("{ bad: { mode: mutual, make: { client: { expired: true } } } }"), Vec::<String>::new());
+    let found = blocks("{ bad: { mode: mutual, make: { server: { issuer: other } } } }");
+    assert!(
+        found.len() == 1 && found[0].starts_with("two-meanings a.yaml:6:") && found[0].contains("another name"),
+        "{found:?}"
+    );
+    let facts = "key: [p256, p384]\n    size: { small: { bytes: 1 } }\n  include:\n    - { client: rust, server: rust, size: small }";
+    assert_eq!(problems(bent("key: [p256, p384]", facts)), Vec::<String>::new(), "a row means what its axis lists");
+}
+
+#[test]
+fn variants_are_told_apart() {
+    let q = |variants: &str| {
+        let peer = format!(
+            "  rust: {{ builtin: {{}} }}\n  q:\n    variants: {variants}\n    client: {{ driver: {{ run: [d, \"{{{{ a }}}}{{{{ b }}}}\"] }}, provides: [service.kv] }}\n"
+        );
+        problems(bent("  rust: { builtin: {} }\n", &peer))
+    };
+    assert_eq!(q("{ a: [x, y], b: [x, y] }"), Vec::<String>::new());
+    let found = q("{ a: [x, x+y], b: [y+z, z] }");
+    assert!(found.len() == 1 && found[0].starts_with("duplicate-name a.yaml:6:3"), "{found:?}");
+    let many: Vec<String> = (0..64).map(|n| format!("v{n}: [a, b]")).collect();
+    let uses: String = (0..64).map(|n| format!("{{{{ v{n} }}}}")).collect();
+    let peer = format!(
+        "  rust: {{ builtin: {{}} }}\n  q:\n    variants: {{ {} }}\n    client: {{ driver: {{ run: [d, \"{uses}\"] }}, provides: [service.kv] }}\n",
+        many.join(", ")
+    );
+    let found = problems(bent("  rust: { builtin: {} }\n", &peer));
+    assert!(found.len() == 1 && found[0].starts_with("too-many "), "{found:?}");
+}
+
+#[test]
+fn variants_beside_a_peer_file_name_all_of_its_own() {
+    let file = "soupscen: 1\npeers:\n  p:\n    variants: { version: [\"1\"], flavour: [x] }\n    \
+                client: { driver: { run: [d, \"{{ version }}{{ flavour }}\"] }, provides: [service.kv] }\n";
+    let with = |variants: &str| {
+        let scenario = GOOD.replacen(
+            "  rust: { builtin: {} }\n",
+            &format!("  rust: {{ builtin: {{}} }}\n  p: {{ from: p.yaml, variants: {variants} }}\n"),
+            1,
+        );
+        problems(load(Path::new("a.yaml"), &MemoryFiles::new().with("a.yaml", &scenario).with("p.yaml", file)))
+    };
+    assert_eq!(with("{ version: [\"3\"], flavour: [y] }"), Vec::<String>::new());
+    let found = with("{ version: [\"3\"] }");
+    assert!(found.len() == 1 && found[0].starts_with("missing-key a.yaml:6:"), "{found:?}");
+}
+
+#[test]
+fn an_op_is_read_as_the_service_has_it_that_is_called() {
+    let o = r#"syntax = "proto3"; package x; service One { rpc A(M) returns (M); } service Two { rpc A(M) returns (M); } message M { string key = 1; string id = 2; }"#;
+    let with = |two: &str, blocks: &str| {
+        let text = format!(
+            "soupscen: 1\nname: t\nservices:\n  one: {{ proto: {{ files: [o.proto] }}, service: x.One, ops: {{ get: {{ method: A, send: {{ key: '{{{{ key }}}}' }} }} }} }}\n  \
+             two: {two}\npeers: {{ rust: {{ builtin: {{}} }}, s: {{ server: {{ attach: \"127.0.0.1:1\", provides: [service.*] }} }} }}\n\
+             matrix: {blocks}\nscripts:\n  s1: {{ ops: [{{ get: {{ key: a }} }}] }}\n  s2: {{ ops: [{{ get: {{ id: a }} }}] }}\n"
+        );
+        let p = r#"syntax = "proto3"; package y; message M {}"#;
+        let files = MemoryFiles::new().with("a.yaml", text).with("o.proto", o).with("p.proto", p);
+        problems(load(Path::new("a.yaml"), &files))
+    };
+    let block = |service: &str, script: &str| {
+        format!("{{ axes: {{ client: [rust], server: [s], service: [{service}] }}, scripts: [{script}] }}")
+    };
+    let two = "{ proto: { files: [o.proto] }, service: x.Two, ops: { get: { method: A, send: { id: '{{ id }}' } } } }";
+    let apart = format!("[{}, {}]", block("one", "s1"), block("two", "s2"));
+    assert_eq!(with(two, &apart), Vec::<String>::new());
+    let swapped = with(two, &format!("[{}, {}]", block("one", "s2"), block("two", "s1")));
+    let codes: Vec<_> = swapped.iter().map(|problem| problem.split(' ').next().unwrap()).collect();
+    assert_eq!(codes, ["missing-argument", "unknown-argument", "missing-argument", "unknown-argument"], "{swapped:?}");
+    let both = with(two, &format!("[{}, {}]", block("one, two", "s1"), block("two", "s2")));
+    assert!(both.len() == 1 && both[0].starts_with("op-differs "), "{both:?}");
+    // A service of another one's files is not in its own.
+    let lent = with(&two.replace("o.proto", "p.proto").replace("x.Two", "x.One"), &apart);
+    assert!(lent[0].starts_with("unknown-service a.yaml:5:"), "{lent:?}");
+}
+
+#[test]
+fn a_list_of_no_ends_is_not_any_end() {
+    let client = |pattern: &str| {
+        format!(
+            "lang: python\n    client: {{ exec: {{ ops: {{ get: {{ run: [p, '{{{{ key }}}}'], patterns: [{pattern}] }} }} }}, provides: [service.kv, tls.*, launch.direct] }}"
+        )
+    };
+    let old = "lang: python\n    client: { driver: { run: [./driver] }, provides: [service.kv, tls.*, launch.direct] }";
+    let found = problems(bent(old, &client("{ exit: [], value: x }")));
+    assert!(found.iter().any(|problem| problem.starts_with("empty ") && problem.contains("\"[]\"")), "{found:?}");
+    let found = problems(bent(old, &client("{ exit: [0], value: x }")));
+    assert!(!found.iter().any(|problem| problem.starts_with("empty ")), "{found:?}");
+}
+
+#[test]
+fn no_certificate_is_made_that_is_never_shown() {
+    let values = |mode: &str| {
+        format!("{{ none: , mutual: , odd: {{ mode: {mode}, make: {{ client: {{ expired: true }} }} }} }}")
+    };
+    check("tls: [none, mutual]", &format!("tls: {}", values("server")), "useless-key", "make", "`mode: mutual`");
+    assert_eq!(problems(bent("tls: [none, mutual]", &format!("tls: {}", values("mutual")))), Vec::<String>::new());
+}

@@ -101,6 +101,21 @@ fn servers_and_connections() {
 }
 
 #[test]
+fn what_has_no_result_cannot_be_checked() {
+    for op in [
+        "server: restart",
+        "connect: { as: other }",
+        "sleep: { for: 1ms, reason: none }",
+        "repeat: { times: 2, ops: [{ get: { key: a } }] }",
+        "parallel: { times: 2, ops: [{ get: { key: a } }] }",
+    ] {
+        let help = "beside the call";
+        bad(&format!("      - {op}\n        checks: {{ c: {{ value: never }} }}\n"), "misplaced-key", "checks", help);
+        bad(&format!("      - {op}\n        capture: {{ x: value }}\n"), "misplaced-key", "capture", help);
+    }
+}
+
+#[test]
 fn a_sleep_says_why() {
     bad("      - sleep: { for: 50ms }\n", "missing-key", "{ for: 50ms }", "nothing else to wait for");
     bad("      - sleep: { for: 50ms, reason: \" \" }\n", "empty", "\" \"", "-");
