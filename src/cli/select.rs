@@ -19,7 +19,7 @@ use crate::scenario::disk::DiskFiles;
 use crate::scenario::model::Timeouts;
 
 /// The budgets of a case of which a person plays a part.
-const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_hours(24);
 
 /// What the command line changes of a scenario.
 #[derive(Debug, Default)]

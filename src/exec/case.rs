@@ -155,7 +155,7 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
     let mut ground = None;
     let outcome = {
         let work = work(run, job, specs, fresh, turn.as_deref_mut(), &mut transcript, &mut ground);
-        job.progress.within(budget, work).await
+        job.progress.within(budget, Box::pin(work)).await
     };
     let end = outcome.unwrap_or_else(|| {
         let waiting = transcript.waiting();

@@ -19,7 +19,7 @@ use crate::scenario::model::Timeouts;
 /// which the whole process was stopped (Ctrl-Z) is nobody's.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a machine may be slower than the budgets of a case foresee.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_mins(1);
 
 /// Whether a run was ended because it stood still. Its last event is its end then, and whoever
 /// reports has to end the process, since the engine cannot.

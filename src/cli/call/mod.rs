@@ -128,7 +128,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Deadline of a call that is answered by one message.
 const SHORT: Duration = Duration::from_secs(3);
 /// Deadline of a call that goes on until somebody ends it.
-const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+const LONG: Duration = Duration::from_hours(24);
 
 /// What is to be done, once everything that was typed is understood.
 struct Job {
