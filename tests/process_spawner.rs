@@ -88,7 +88,7 @@ async fn terminate_leaves_time_for_an_orderly_end() {
     let mut spawned = start(&sh(script)).await.unwrap();
     let capture = Capture::start(spawned.stdout.take().unwrap());
     capture.beyond(5).await;
-    assert_eq!(spawned.terminate(Duration::from_secs(60)).await, Exit::Code(5));
+    assert_eq!(spawned.terminate(Duration::from_mins(1)).await, Exit::Code(5));
     capture.ended().await;
     assert_eq!(capture.since(0), b"ready\nbye\n");
 }

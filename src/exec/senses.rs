@@ -306,7 +306,7 @@ mod tests {
             });
         }
         for _ in asks {
-            all.recv_timeout(Duration::from_secs(60)).expect("every thread comes to its end");
+            all.recv_timeout(Duration::from_mins(1)).expect("every thread comes to its end");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::scenario::schema::{Span, Text, shape};
 use crate::scenario::yaml::Node;
 
 /// The longest sleep.
-const MAX: Duration = Duration::from_secs(60);
+const MAX: Duration = Duration::from_mins(1);
 
 pub(super) const OP: OpDef = OpDef {
     name: "sleep",

@@ -17,7 +17,7 @@ use crate::peer::builtin::proto::stock::{TradeFill, TradeOrder};
 
 const NEEDS: Option<(Side, &str)> = Some((Side::Client, "stream.interleaved"));
 /// The deadline of a stream, unless the rule is about it: never the first to pass.
-const LIFE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_mins(1);
 /// A deadline that is meant to pass, once the stream is at the server.
 const SOON: Duration = Duration::from_secs(2);
 /// The budget of a `receive` that is meant to pass.
