@@ -188,6 +188,8 @@ struct Plugin {
     exit: watch::Receiver<Option<Exit>>,
     kill: CancellationToken,
     stderr: Arc<Mutex<VecDeque<String>>>,
+    /// Cancelled when standard error has ended.
+    silent: CancellationToken,
 }
 
 impl Drop for Plugin {
@@ -203,9 +205,15 @@ impl Plugin {
         let kill = CancellationToken::new();
         let stderr = Arc::default();
         tokio::spawn(read_stdout(spawned.stdout, line_to));
-        tokio::spawn(read_stderr(spawned.stderr, Arc::clone(&stderr)));
+        let silent = CancellationToken::new();
+        let reading = read_stderr(spawned.stderr, Arc::clone(&stderr));
+        let ended = silent.clone().drop_guard();
+        tokio::spawn(async move {
+            reading.await;
+            drop(ended);
+        });
         tokio::spawn(supervise(spawned.process, exit_to, kill.clone()));
-        Self { line: Some(line), exit, kill, stderr }
+        Self { line: Some(line), exit, kill, stderr, silent }
     }
 
     /// The first line of stdout, or why there is none.
@@ -227,7 +235,10 @@ impl Plugin {
             return Ok(bytes);
         }
         // stdout has ended; the exit is on its way, unless the plugin only closed it.
-        let _ = timeout_at(deadline.min(Instant::now() + LAST_WORDS), ended(&mut self.exit)).await;
+        if let Ok(Some(_)) = timeout_at(deadline.min(Instant::now() + LAST_WORDS), ended(&mut self.exit)).await {
+            // Why it ended is on its way, too, unless something that it left behind keeps the pipe.
+            let _ = timeout(LAST_WORDS, self.silent.cancelled()).await;
+        }
         Err(self.no_line().into())
     }
 
