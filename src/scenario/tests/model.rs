@@ -266,3 +266,27 @@ fn a_value_can_change_the_plugin_host() {
     assert_eq!(changes.protocol_versions.as_deref(), Some(&[7][..]));
     assert_eq!(axis.values[1].facts.keys().collect::<Vec<_>>(), ["weight"]);
 }
+
+#[test]
+fn what_a_servers_commands_depend_on() {
+    let reads = |exec: &str, plugin: &str| {
+        let scenario = good(text(&format!(
+            "soupscen: 1
+peers:
+  rust: {{ builtin: {{}} }}
+  p:
+    server:
+      plugin: {{ run: [{plugin}] }}
+      exec: {{ run: [{exec}] }}
+      provides: [kv, tls.none, launch.plugin]
+matrix: {{ axes: {{ client: [rust], server: [p], size: [small, large] }} }}
+scripts: {{ one: {{ ops: [ {{ get: {{ key: a }} }} ] }} }}
+"
+        )));
+        crate::scenario::reads::server(&scenario.peers["p"]).into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(reads("program, '{{ port }}'", "program"), "");
+    assert_eq!(reads("program, '{{ axes.size }}'", "program, '{{ axes.key }}'"), "key size");
+    assert_eq!(reads("program, { when: 'client == rust and script == one', args: [-x] }", "program"), "client script");
+    assert_eq!(reads("program, '{{ axes }}'", "program"), "*");
+}
