@@ -27,6 +27,8 @@ use crate::outcome::{Cause, Certainty, Effective, Ending, Expected, FactReading,
 use crate::plan::Case;
 use crate::scenario::model::{ConnectDef, Isolation, Script};
 
+/// The cause of all that a driver had under way when it ended.
+const DRIVER_GONE: &str = "driver.broken";
 /// A start that takes longer gives its place to the next one.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -92,6 +94,8 @@ pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
     loop {
         run.pulse.moved();
         let (mut attempt, shared) = attempt(run, job, fresh).await;
+        // A driver serves many cases, and this one need not be the one that brought it down.
+        let shared = shared || cause_code(&attempt) == DRIVER_GONE;
         let ending = attempt.observation.ending;
         let red = verdict(&job.expected, [&attempt.observation], false).is_red();
         // An expected failure says nothing either where the ground was gone before the case came.
@@ -125,8 +129,13 @@ pub(super) async fn execute(run: &RunContext, job: &Job) -> CaseRecord {
 /// Whether an attempt failed because nothing was there any more: a driver that another case brought
 /// down, a server that has ended.
 fn is_undermined(attempt: &Attempt) -> bool {
-    let code = attempt.observation.cause.as_ref().map_or("", |cause| &cause.code);
-    code == "driver.broken" || code.starts_with("connect.refused")
+    let code = cause_code(attempt);
+    code == DRIVER_GONE || code.starts_with("connect.refused")
+}
+
+/// Empty for one that passed.
+fn cause_code(attempt: &Attempt) -> &str {
+    attempt.observation.cause.as_ref().map_or("", |cause| &cause.code)
 }
 
 /// One attempt, and whether it was on something that other cases used too.
@@ -169,24 +178,12 @@ async fn attempt(run: &RunContext, job: &Job, fresh: bool) -> (Attempt, bool) {
         (_, Some(lease)) => lease.is_shared() || lease.value().shares_its_server(),
         _ => false,
     };
-    // A driver serves many cases, and this one need not be the one that brought it down.
-    let shared = shared || broke_off(&end);
     let poison = !matches!(end, End::Passed | End::Check(_) | End::Script(_));
     if poison && let Some(lease) = lease {
         lease.poison();
     }
     let elapsed = started.elapsed().saturating_sub(job.progress.queued());
     (conclude(run, job, &end, transcript, ground.as_ref(), elapsed), shared)
-}
-
-/// Whether the driver of a role has gone.
-fn broke_off(end: &End) -> bool {
-    let reported = match end {
-        End::Failed(failure) => Some(&failure.reported),
-        End::NoLane(failure, _) => failure.error.as_ref().map(|error| &error.reported),
-        _ => None,
-    };
-    reported.and_then(|reported| reported.cause.as_ref()).is_some_and(|cause| cause.code == "driver.broken")
 }
 
 /// How an attempt came to its end.
