@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use run::{Place, SOUPSCEN, observation, text};
+use run::{Place, SOUPSCEN, observation, text, toolchains};
 use serde_json::Value;
 
 const PATTERNS: &str = "[{ exit: 0, stdout: \"(.*)\", value: $1 }]";
@@ -120,6 +120,9 @@ fn what_no_pattern_fits_is_errored_and_quoted_whatever_its_encoding() {
 
 #[test]
 fn bytes_that_are_no_text_are_a_value_of_bytes() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
     let place = Place::new();
     let file = place.write(
         "latin.py",
@@ -196,6 +199,9 @@ fn a_server_that_is_never_ready_and_one_that_ends() {
 
 #[test]
 fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing_behind() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
     let place = Place::new();
     // As daemons do: a session of its own, and the parent leaves once the port is open.
     let script = r#"
@@ -254,6 +260,9 @@ fn thief(times: usize) -> (u16, std::thread::JoinHandle<()>) {
 
 #[test]
 fn a_port_that_another_takes_meanwhile_is_seen_and_another_is_tried() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
     let script = r#"
 import os, socket, sys
 own, thief, program = sys.argv[1:]
@@ -287,6 +296,9 @@ os.execv(program, [program, "serve", "kv", "--address=127.0.0.1:" + own])
 
 #[test]
 fn an_output_that_somebody_else_holds_open_is_not_waited_for() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
     // Out of the reach of the run: it takes what is handed to it, and keeps it.
     let keeps = r#"
 import socket, sys
@@ -445,6 +457,9 @@ scripts:
 
 #[test]
 fn a_timeout_that_was_expected_is_not_the_reason_of_what_fails_later() {
+    if !toolchains(&["python3"]) {
+        return;
+    }
     let place = Place::new();
     let file = place.write(
         "slow.py",

@@ -54,6 +54,12 @@ fn listeners(port: u16) -> HashSet<String> {
     found
 }
 
+/// Whether `pid` or a descendant of it is seen to listen on it; neither is one that has gone already.
+pub(super) fn is_own(port: u16, pid: i32) -> bool {
+    let listening = listeners(port);
+    tree(pid).into_iter().any(|pid| sockets(pid).any(|inode| listening.contains(&inode)))
+}
+
 fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())

@@ -146,7 +146,7 @@ impl ExecServer {
         // Somebody else on its port is no proof that it is up, and a reason why it is not.
         let uses_port = matches!(&target, Ok(Target::Tcp(address)) if address.port() == port);
         let pid = started.spawned.pid;
-        if uses_port && ports::is_others(port, pid) {
+        if uses_port && !ports::is_own(port, pid) {
             // A child that serves outlives its parent for no longer than this: then it is ended too.
             if let Ok(exit) = tokio::time::timeout(FORKED, started.spawned.wait()).await {
                 target = Err(Early::Exit(exit));
